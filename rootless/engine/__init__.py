@@ -1,0 +1,1 @@
+"""The use cases: containers and images as a person handles them."""

@@ -1,0 +1,1 @@
+"""Root file systems from layers: kernel overlay, fuse-overlayfs, our own."""

@@ -1,0 +1,1 @@
+"""Images: registries, the store's image layout, layers."""

@@ -1,0 +1,1 @@
+"""User-mode networking by slirp4netns."""

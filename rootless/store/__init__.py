@@ -1,0 +1,1 @@
+"""Files as a database: atomic records (`record`) and advisory locks (`lock`)."""
