@@ -62,12 +62,18 @@ class Paths(NamedTuple):
     def layer_diff(self, chain_id: str) -> str:
         return f"{self.layer(chain_id)}/diff"
 
+    def layer_record(self, chain_id: str) -> str:
+        return f"{self.layer(chain_id)}/layer.json"
+
     @property
     def containers(self) -> str:
         return f"{self.root}/containers"
 
     def container(self, container_id: str) -> str:
         return f"{self.root}/containers/{container_id}"
+
+    def container_record(self, container_id: str) -> str:
+        return f"{self.root}/containers/{container_id}/container.json"
 
     @property
     def names(self) -> str:
@@ -92,6 +98,9 @@ class Paths(NamedTuple):
         """Downloads that can be resumed, named by their digest's hex."""
         return f"{self.root}/tmp/partial"
 
+    def partial_blob(self, digest: str) -> str:
+        return f"{self.partial}/{digest.rpartition(':')[2]}"
+
     # ---- volatile: $XDG_RUNTIME_DIR/rl
 
     @property
@@ -101,6 +110,9 @@ class Paths(NamedTuple):
     @property
     def locks(self) -> str:
         return f"{self.runroot}/locks"
+
+    def layer_lock(self, chain_id: str) -> str:
+        return f"{self.locks}/layer-{chain_id.rpartition(':')[2]}"
 
     def runtime_containers(self) -> str:
         return f"{self.runroot}/containers"
