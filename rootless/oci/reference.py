@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..errors import UsageError
-from .descriptor import parse_digest
+from .descriptor import Malformed, parse_digest
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
@@ -97,7 +97,7 @@ def parse(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Reference:
         check_tag(tag, text)
     if not colon and not at and default_tag is not None:
         tag = default_tag
-    return Reference(registry, repository, tag or None, parse_digest(digest) if at else None)
+    return Reference(registry, repository, tag or None, _check_digest(digest, text) if at else None)
 
 
 def split_registry(text: str) -> tuple[str | None, str]:
@@ -151,6 +151,13 @@ def _check_registry(registry: str, text: str) -> str:
             else None,
         )
     return DEFAULT_REGISTRY if registry == "index.docker.io" else registry
+
+
+def _check_digest(digest: str, text: str) -> str:
+    try:
+        return parse_digest(digest)
+    except Malformed as error:
+        raise UsageError(f"{error.message} in the image name {text!r}", hint=error.hint) from None
 
 
 def _check_repository(repository: str, text: str) -> None:
