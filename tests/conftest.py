@@ -1,7 +1,8 @@
-"""What the end-to-end tests stand on: a registry that serves `alpine`, a store that has it, and a watch over what is left behind.
+"""What the tests of the command stand on: a registry that serves `alpine`, a store that has it, and a watch over what is left behind.
 
 `rl`        an `rl` with a fresh home and runtime directory, on a store shared by the tests of this worker that holds `alpine`
-`fresh_rl`  the same on an empty store
+`plain_rl`  as `rl`, without a settings file
+`fresh_rl`  as `rl`, on an empty store
 `driver_rl` as `rl`, three times: once per storage driver
 """
 
@@ -13,12 +14,15 @@ import subprocess
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.runner import Rl
+from tests.runner import Rl
+
+if TYPE_CHECKING:  # the unit tests do not pay for it
+    from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes import leaks, sample_images
-from tests.fakes.docker_registry import DockerRegistry
 
 STORAGE_DRIVERS = ("overlay", "fuse-overlayfs", "fuse")
 COMMAND = os.environ.get("RL_TEST_COMMAND") or str(sample_images.REPOSITORY / ".venv" / "bin" / "rl")
@@ -31,6 +35,8 @@ STORE_TMP_AT_REST = ("partial",)
 @pytest.fixture(scope="session")
 def registry() -> Iterator[DockerRegistry]:
     """A real registry on loopback with `library/alpine`, tags 3.20 and latest, for amd64 and arm64."""
+    from tests.fakes.docker_registry import DockerRegistry
+
     with DockerRegistry() as server:
         sample_images.push(server.url, "library/alpine", ["3.20", "latest"])
         yield server
@@ -49,6 +55,12 @@ def shared_store(registry: DockerRegistry) -> Iterator[str]:
 @pytest.fixture
 def rl(registry: DockerRegistry, shared_store: str, request: pytest.FixtureRequest) -> Iterator[Rl]:
     yield from watched(registry, shared_store, request)
+
+
+@pytest.fixture
+def plain_rl(rl: Rl) -> Rl:
+    shutil.rmtree(f"{rl.environment['XDG_CONFIG_HOME']}/rl")
+    return rl
 
 
 @pytest.fixture

@@ -45,6 +45,12 @@ class Rl:
         self.environment = dict(environment)
         self._background: list[subprocess.Popen[bytes]] = []
 
+    def launched_by(self, *words: str) -> Rl:
+        """The same with words before the command: a tracer, an interpreter with its flags."""
+        other = self.having()
+        other.command = (*words, *self.command)
+        return other
+
     def having(self, *options: str, **environment: str) -> Rl:
         """The same with further global options and variables."""
         other = Rl(
