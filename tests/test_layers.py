@@ -26,6 +26,7 @@ IMPORTERS = {
     "click": {"cli.typer_face"},
     "rich": {"cli.console"},
     "requests": {"image.registry"},
+    "urllib3": {"image.registry"},  # the connection below requests: its errors and retries
     "zstandard": {"image.compression"},
     "fuse": {"fuse_overlay.filesystem"},
     "cffi": {"_lowlevel.build"},
