@@ -1,0 +1,828 @@
+"""A client of registries: distribution-spec 1.1 over HTTP(S), pull side. The only importer of requests (and of urllib3 beneath it).
+
+    Repository      one repository of an image, with its endpoints (mirrors first), thread-safe
+      _Endpoint     one of them: scheme, authorization, patience
+        _Http       sessions, TLS, proxies, redirects
+
+Nothing here prints; waits and fail-overs are reported as events. What goes wrong:
+
+    RegistryError
+     ├─ Unreachable     no connection: name, network, TLS. Not tried again here
+     ├─ Unavailable     5xx, 429, resets and time-outs that outlived our patience
+     ├─ Interrupted     the connection broke within a blob: ask again with `offset`
+     └─ Refused         a definite answer of the registry
+         ├─ AccessDenied    401, 403
+         └─ NoSuchContent   404
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import random
+import socket
+import ssl
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+from urllib3.exceptions import HTTPError, InsecureRequestWarning, MaxRetryError, NewConnectionError
+
+from .. import __version__
+from ..errors import RegistryError, reason
+from ..oci import distribution
+from ..oci.descriptor import Descriptor, Malformed, parse_digest
+from ..oci.image import ACCEPT, MAX_MANIFEST
+from ..oci.reference import DEFAULT_REGISTRY, Reference
+from ..settings import Settings
+from . import certificates, credentials, mirrors
+from .credentials import Credentials
+from .mirrors import Endpoint
+
+_T = TypeVar("_T")
+
+_CONNECT_TIMEOUT = 10.0
+_READ_TIMEOUT = 60.0
+_TRIES = 8
+_PATIENCE = 120.0
+"""Seconds of waiting in all for one request, whatever Retry-After says."""
+_MIRROR_TRIES = 2
+_MIRROR_PATIENCE = 5.0
+_TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_MAX_REDIRECTS = 10
+_MAX_ERROR_BODY = 64 << 10
+_MAX_TOKEN_BODY = 1 << 20
+_MAX_CONNECTIONS = 16
+_READ = 1 << 20
+_CHUNK = 256 << 10
+_FLUSH = 0.1
+"""Seconds after which a chunk is handed on although it is small, so that a slow line still shows progress."""
+_TOKEN_LIFETIME = 60.0  # docs/spec/auth/token.md: the default of expires_in
+_HUB_HOST = "registry-1.docker.io"
+_NOT_TLS = frozenset(
+    ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE", "PACKET_LENGTH_TOO_LONG")
+)
+"""OpenSSL's names for an answer that is no TLS."""
+
+
+class Unreachable(RegistryError):
+    """No connection could be made: the name, the network, a proxy, or TLS."""
+
+
+class Unavailable(RegistryError):
+    """A passing trouble of the registry or the network. retry_after: seconds that it asked for, where it did."""
+
+    retry_after: float | None = None
+
+
+class Interrupted(RegistryError):
+    """The connection broke while a blob was read; what was delivered is good, and the rest can be asked for with `offset`."""
+
+
+class Refused(RegistryError):
+    """The registry answered, and the answer is no. status: of HTTP."""
+
+    status: int = 0
+
+
+class AccessDenied(Refused):
+    """401 or 403: credentials are missing, wrong, or not enough."""
+
+
+class NoSuchContent(Refused):
+    """404: the registry does not have this repository, manifest or blob."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A request will be sent again after `seconds`."""
+
+    host: str
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A mirror was used (`failed` false), or given up for the next endpoint."""
+
+    host: str
+    failed: bool
+    why: str
+
+
+Event = Waiting | Mirror
+Report = Callable[[Event], None]
+
+
+def _ignore(_event: Event) -> None:
+    """The report of a caller that wants none."""
+
+
+class FetchedManifest(NamedTuple):
+    """A manifest or index as served. digest: verified. media_type: the Content-Type without parameters, "" where there was none."""
+
+    media_type: str
+    digest: str
+    body: bytes
+
+
+class ManifestHead(NamedTuple):
+    """What a registry says of a manifest without sending it; digest is None where it does not say."""
+
+    media_type: str
+    digest: str | None
+    size: int | None
+
+
+class BlobStream:
+    """The bytes of a blob from `offset` on, as they come. Iterate once. `offset` is what the server actually starts at.
+
+    Chunks have up to 1 MiB. Never more than the descriptor's size is delivered; less raises Interrupted, more RegistryError. The digest is the
+    caller's to check.
+    """
+
+    def __init__(self, response: requests.Response, *, offset: int, size: int, what: str) -> None:
+        self.offset = offset
+        self._size = size
+        self._response = response
+        self._what = what
+
+    def __iter__(self) -> Iterator[bytes]:
+        raw = self._response.raw
+        remaining = self._size - self.offset
+        failure: Exception | None = None
+        while remaining and failure is None:
+            # read1 and not read: what came before a reset must not be lost with it, or a line that breaks often never gets on.
+            pieces: list[bytes] = []
+            gathered = 0
+            flush_at = 0.0
+            try:
+                while gathered < _CHUNK and gathered < remaining and (not pieces or time.monotonic() < flush_at):
+                    piece = raw.read1(min(_READ, remaining - gathered), decode_content=False)
+                    if not piece:
+                        failure = EOFError()
+                        break
+                    if not pieces:
+                        flush_at = time.monotonic() + _FLUSH
+                    pieces.append(piece)
+                    gathered += len(piece)
+            except (HTTPError, OSError, ValueError) as error:  # ValueError: closed by abort()
+                failure = error
+            if gathered:
+                remaining -= gathered
+                yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if failure is not None:
+            raise Interrupted(f"the connection broke while reading {self._what}: {_why(failure)}") from failure
+        self._check_end()
+
+    def _check_end(self) -> None:
+        """The body must be over; reading its end also gives the connection back for the next request."""
+        try:
+            extra = self._response.raw.read1(1, decode_content=False)
+        except (HTTPError, OSError, ValueError):
+            extra = b""  # every byte has come: a connection that breaks now has done its work
+        if extra:
+            raise RegistryError(f"{self._what} is larger than the {self._size} bytes that its descriptor says")
+
+    def abort(self) -> None:
+        """End a read that is blocked in another thread: it raises Interrupted. Harmless where nothing is being read."""
+        try:
+            self._response.raw.shutdown()
+        except (ValueError, RuntimeError, OSError):
+            ...  # the response is finished or closed already
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class Repository:
+    """One repository. Its endpoints are tried in order; that which served the manifest also serves the blobs, the others stand in.
+
+    Thread-safe: blobs may be read by many threads at once. Close it (it is a context manager) to free connections and to end waits early.
+    """
+
+    def __init__(self, endpoints: tuple[_Endpoint, ...], reference: Reference, report: Report) -> None:
+        self.reference = reference
+        self._endpoints = endpoints
+        self._report = report
+        self._preferred = 0
+
+    @classmethod
+    def connect(
+        cls,
+        reference: Reference,
+        *,
+        settings: Settings,
+        tls_verify: bool | None = None,
+        credentials: Credentials | None = None,
+        on_event: Report | None = None,
+    ) -> Repository:
+        """Choose the endpoints for `reference`; no packet is sent yet.
+
+        tls_verify: None follows the configuration; False allows unverified TLS and plain HTTP; True allows neither, whatever is configured.
+        credentials: for the registry itself (never shown to its mirrors); by default those of the user's auth files.
+        """
+        report = on_event or _ignore
+        closed = threading.Event()
+        endpoints = mirrors.endpoints(reference, mirrors.load(settings))
+        return cls(
+            tuple(
+                _Endpoint(
+                    endpoint,
+                    tls_verify=tls_verify,
+                    explicit=None if endpoint.is_mirror else credentials,
+                    report=report,
+                    closed=closed,
+                )
+                for endpoint in endpoints
+            ),
+            reference,
+            report,
+        )
+
+    def manifest(self, identifier: str) -> FetchedManifest:
+        """Fetch a manifest or index by tag or digest. Its bytes are checked against the digest, or against the one that the registry states."""
+        return self._first(lambda endpoint: endpoint.manifest(identifier), settle=True)
+
+    def head_manifest(self, identifier: str) -> ManifestHead:
+        """What the registry has under `identifier` now, without fetching it; registries do not count this as a pull."""
+        return self._first(lambda endpoint: endpoint.head_manifest(identifier), settle=False)
+
+    @contextmanager
+    def blob(self, descriptor: Descriptor, *, offset: int = 0) -> Iterator[BlobStream]:
+        """Read a blob, from byte `offset` on where the server can; look at the stream's `offset` for what it does."""
+        stream = self._first(lambda endpoint: endpoint.blob(descriptor, offset), settle=False)
+        try:
+            yield stream
+        finally:
+            stream.close()
+
+    def close(self) -> None:
+        for endpoint in self._endpoints:
+            endpoint.close()
+
+    def __enter__(self) -> Repository:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _first(self, act: Callable[[_Endpoint], _T], *, settle: bool) -> _T:
+        """What the first endpoint that can do it gives; the error is that of the last one, which is the registry itself."""
+        *stand_ins, registry = self._endpoints[self._preferred :]
+        for endpoint in stand_ins:
+            try:
+                result = act(endpoint)
+            except (RegistryError, Malformed) as error:
+                self._report(Mirror(endpoint.host, True, error.message))
+                continue
+            if settle:
+                self._preferred = self._endpoints.index(endpoint)
+                self._report(Mirror(endpoint.host, False, f"serves {self.reference.familiar()}"))
+            return result
+        result = act(registry)
+        if settle:
+            self._preferred = len(self._endpoints) - 1
+        return result
+
+
+def login(
+    registry: str,
+    given: Credentials,
+    *,
+    settings: Settings,
+    tls_verify: bool | None = None,
+    on_event: Report | None = None,
+) -> credentials.Stored:
+    """Show credentials to a registry and keep them if it accepts them (`credentials.store`). registry: `host[:port]`."""
+    place = Endpoint(registry, "", mirrors.is_insecure(registry, mirrors.load(settings)), is_mirror=False)
+    endpoint = _Endpoint(
+        place, tls_verify=tls_verify, explicit=given, report=on_event or _ignore, closed=threading.Event()
+    )
+    try:
+        endpoint.ping()
+    finally:
+        endpoint.close()
+    return credentials.store(registry, given)
+
+
+class _Endpoint:
+    """One registry that has the repository, perhaps under another name."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        tls_verify: bool | None,
+        explicit: Credentials | None,
+        report: Report,
+        closed: threading.Event,
+    ) -> None:
+        self.host = endpoint.host
+        self.is_mirror = endpoint.is_mirror
+        self._repository = endpoint.repository
+        self._report = report
+        self._closed = closed
+        relaxed = tls_verify is False or (tls_verify is None and (endpoint.insecure or _is_loopback(endpoint.host)))
+        api_host = _HUB_HOST if endpoint.host == DEFAULT_REGISTRY else endpoint.host
+        self._bases = tuple(f"{scheme}://{api_host}" for scheme in (("https", "http") if relaxed else ("https",)))
+        self._http = _Http(verify=not relaxed)
+        self._authorization = _Authorization(self._http, endpoint, explicit)
+
+    # ---- what can be asked
+
+    def ping(self) -> None:
+        """Succeed where the registry accepts our credentials (distribution-spec, "Determining Support")."""
+        self._patiently("GET", distribution.API_VERSION_PATH, {}, lambda response: _body(response, _MAX_ERROR_BODY))
+
+    def manifest(self, identifier: str) -> FetchedManifest:
+        what = f"the manifest {self._named(identifier)}"
+
+        def read(response: requests.Response) -> FetchedManifest:
+            body = _body(response, MAX_MANIFEST + 1)
+            if len(body) > MAX_MANIFEST:
+                raise RegistryError(f"{what} has more than {MAX_MANIFEST} bytes")
+            media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+            stated = _stated_digest(response, what)
+            for digest in (identifier if ":" in identifier else None, stated):
+                if digest is not None and _hash(body, digest) != digest:
+                    raise RegistryError(f"{what} has the digest {_hash(body, digest)} and should have {digest}")
+            return FetchedManifest(media_type, identifier if ":" in identifier else _hash(body, "sha256:"), body)
+
+        return self._patiently("GET", self._manifest_path(identifier), {"Accept": ", ".join(ACCEPT)}, read)
+
+    def head_manifest(self, identifier: str) -> ManifestHead:
+        what = f"the manifest {self._named(identifier)}"
+
+        def read(response: requests.Response) -> ManifestHead:
+            length = response.headers.get("Content-Length", "")
+            return ManifestHead(
+                response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+                _stated_digest(response, what),
+                int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None,
+            )
+
+        return self._patiently("HEAD", self._manifest_path(identifier), {"Accept": ", ".join(ACCEPT)}, read)
+
+    def blob(self, descriptor: Descriptor, offset: int) -> BlobStream:
+        what = f"the blob {self._named(descriptor.digest)}"
+        path = distribution.blob_path(self._repository, descriptor.digest)
+
+        def ranged(response: requests.Response) -> BlobStream | None:
+            if response.status_code == 206:
+                served = distribution.parse_content_range(response.headers.get("Content-Range"))
+                if served is None or served.start != offset or served.total not in (None, descriptor.size):
+                    response.close()
+                    return None
+                return BlobStream(response, offset=offset, size=descriptor.size, what=what)
+            return whole(response)
+
+        def whole(response: requests.Response) -> BlobStream:
+            length = response.headers.get("Content-Length")
+            if length is not None and length != str(descriptor.size):
+                response.close()
+                raise RegistryError(f"{what} is {length[:20]} bytes long and should be {descriptor.size}")
+            return BlobStream(response, offset=0, size=descriptor.size, what=what)
+
+        if 0 < offset < descriptor.size:
+            try:
+                stream = self._patiently("GET", path, {"Range": distribution.range_from(offset)}, ranged)
+            except Refused as error:
+                if error.status != 416:
+                    raise
+                stream = None
+            if stream is not None:
+                return stream
+        return self._patiently("GET", path, {}, whole)
+
+    def close(self) -> None:
+        self._closed.set()
+        self._http.close()
+
+    def _manifest_path(self, identifier: str) -> str:
+        return distribution.manifest_path(self._repository, identifier)
+
+    def _named(self, identifier: str) -> str:
+        return f"{self.host}/{self._repository}{'@' if ':' in identifier else ':'}{identifier}"
+
+    # ---- patience
+
+    def _patiently(
+        self, method: str, path: str, headers: dict[str, str], read: Callable[[requests.Response], _T]
+    ) -> _T:
+        """Send a request until it succeeds, is refused, or our patience ends; give what `read` makes of the good response."""
+        tries, patience = (_MIRROR_TRIES, _MIRROR_PATIENCE) if self.is_mirror else (_TRIES, _PATIENCE)
+        begun = time.monotonic()
+        for attempt in range(1, tries + 1):
+            try:
+                return read(self._accepted(method, path, headers))
+            except Unavailable as error:
+                pause = error.retry_after
+                if pause is None:
+                    pause = min(0.25 * 2.0**attempt, 15.0) * random.uniform(0.5, 1.0)
+                if attempt == tries or time.monotonic() - begun + pause > patience:
+                    raise
+                self._report(Waiting(self.host, pause, error.message))
+            if self._closed.wait(pause):
+                raise Interrupted(f"the wait for {self.host} was ended")
+        raise AssertionError("the last try returns or raises")
+
+    def _accepted(self, method: str, path: str, headers: dict[str, str]) -> requests.Response:
+        """One request with authorization where it is needed; a response below 400, or the error that the answer means."""
+        shown = self._authorization.current()
+        response = self._sent(method, path, headers, shown)
+        if response.status_code == 401:
+            challenges = distribution.parse_challenges(response.headers.get("WWW-Authenticate", ""))
+            denied = _failure(response, self.host, self._repository)
+            renewed = self._authorization.renew(challenges, rejected=shown)
+            if renewed is None:
+                raise denied
+            response = self._sent(method, path, headers, renewed)
+        if response.status_code >= 300:  # redirects were followed
+            raise _failure(response, self.host, self._repository)
+        return response
+
+    def _sent(self, method: str, path: str, headers: dict[str, str], authorization: str | None) -> requests.Response:
+        """Send to the base address that works. An insecure registry is first spoken to in TLS; what answers first is kept."""
+        trouble: RegistryError | None = None
+        for base in self._bases:
+            try:
+                response = self._http.send(method, base + path, headers, authorization)
+            except (Unreachable, Unavailable) as error:
+                if base == self._bases[-1]:
+                    raise (
+                        trouble if isinstance(error, Unreachable) and isinstance(trouble, Unreachable) else error
+                    ) from None
+                trouble = error
+                continue
+            if len(self._bases) > 1 and not (base.startswith("http:") and response.status_code == 400):
+                self._bases = (base,)  # 400 is what a TLS server answers to plain HTTP
+            return response
+        raise AssertionError("the last base address returns or raises")
+
+
+class _Authorization:
+    """The Authorization header for one repository of one registry: Basic, or a Bearer token that is fetched and renewed."""
+
+    def __init__(self, http: _Http, endpoint: Endpoint, explicit: Credentials | None) -> None:
+        self._http = http
+        self._host = endpoint.host
+        self._repository = endpoint.repository
+        self._scope = distribution.pull_scope(endpoint.repository) if endpoint.repository else ""
+        self._lock = threading.Lock()
+        self._header: str | None = None
+        self._expires = 0.0
+        self._credentials = explicit
+        self._looked_up = explicit is not None
+
+    def current(self) -> str | None:
+        with self._lock:
+            return self._header if time.monotonic() < self._expires else None
+
+    def renew(self, challenges: tuple[distribution.Challenge, ...], *, rejected: str | None) -> str | None:
+        """A header that answers one of the challenges, Bearer before Basic; None where we have nothing (more) to show.
+
+        rejected: the header that was just refused. Where another thread has renewed it meanwhile, that one's is used.
+        """
+        with self._lock:
+            if self._header is not None and self._header != rejected and time.monotonic() < self._expires:
+                return self._header
+            by_scheme = {challenge.scheme: challenge.parameters for challenge in reversed(challenges)}
+            header: str | None = None
+            lifetime = float("inf")
+            if "bearer" in by_scheme:
+                header, lifetime = self._bearer(by_scheme["bearer"])
+            elif "basic" in by_scheme:
+                header = self._basic()
+            if header == rejected:
+                return None
+            self._header = header
+            self._expires = time.monotonic() + lifetime
+            return header
+
+    def _basic(self) -> str | None:
+        found = self._find()
+        return _basic(found.username, found.password) if found and found.username else None
+
+    def _bearer(self, parameters: dict[str, str]) -> tuple[str, float]:
+        """Fetch a token: docs/spec/auth/token.md; with an identity token docs/spec/auth/oauth.md."""
+        realm = parameters.get("realm", "")
+        url = urlsplit(realm)
+        if url.scheme not in ("https", "http") or not url.hostname or (url.scheme == "http" and self._http.verify):
+            raise RegistryError(
+                f"{self._host} sends us for a token to {realm[:200]!r}, which is not an https address",
+                hint="allow it with --tls-verify=false" if url.scheme == "http" else None,
+            )
+        query = {"service": parameters["service"]} if parameters.get("service") else {}
+        if scope := parameters.get("scope") or self._scope:
+            query["scope"] = scope
+        found = self._find()
+        if found is not None and found.identity_token:
+            form = {"grant_type": "refresh_token", "refresh_token": found.identity_token, "client_id": "rl", **query}
+            response = self._http.send("POST", realm, {}, None, form=form)
+        else:
+            if found is not None:
+                query["account"] = found.username
+            separator = "&" if url.query else "?"
+            shown = _basic(found.username, found.password) if found else None
+            response = self._http.send("GET", f"{realm}{separator}{urlencode(query)}", {}, shown)
+        if response.status_code != 200:
+            raise _failure(response, self._host, self._repository, source=found.source if found else None)
+        return _read_token(_body(response, _MAX_TOKEN_BODY), url.netloc)
+
+    def _find(self) -> Credentials | None:
+        if not self._looked_up:
+            self._credentials = credentials.find(self._host, self._repository)
+            self._looked_up = True
+        return self._credentials
+
+
+class _Http:
+    """HTTP as we want it of requests: no cookies, no netrc, no hidden retries, the system's authorities, redirects under our eyes.
+
+    One session for each host, so that the certificates of certs.d are only shown to the host that they are for. A session is shared by
+    threads: what is beneath it (urllib3's pools) is thread-safe, and we change nothing of it after it is made.
+    """
+
+    def __init__(self, *, verify: bool) -> None:
+        self.verify = verify
+        self._sessions: dict[str, requests.Session] = {}
+        self._lock = threading.Lock()
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        authorization: str | None,
+        *,
+        form: dict[str, str] | None = None,
+    ) -> requests.Response:
+        """Send, follow redirects, and return the response with its body unread. Raises Unreachable or Unavailable."""
+        origin = _origin(url)
+        for _ in range(_MAX_REDIRECTS + 1):
+            sent = {"Accept-Encoding": "identity", "User-Agent": f"rl/{__version__}", **headers}
+            if authorization is not None and _origin(url) == origin:
+                sent["Authorization"] = authorization  # a redirect to a storage host must not see it
+            response = self._once(method, url, sent, form)
+            location = response.headers.get("Location")
+            if response.status_code not in _REDIRECTS or not location:
+                return response
+            _discard(response)
+            target = urljoin(url, location)
+            scheme = urlsplit(target).scheme
+            if scheme not in ("https", "http") or (scheme == "http" and url.startswith("https:") and self.verify):
+                raise RegistryError(
+                    f"{urlsplit(url).netloc} redirects to {target[:200]!r}, which is not an https address"
+                )
+            url = target
+        raise RegistryError(f"{urlsplit(url).netloc} redirects more than {_MAX_REDIRECTS} times")
+
+    def close(self) -> None:
+        with self._lock:
+            for session in self._sessions.values():
+                session.close()
+
+    def _once(self, method: str, url: str, headers: dict[str, str], form: dict[str, str] | None) -> requests.Response:
+        host = urlsplit(url).netloc
+        try:
+            return self._session(url, host).request(
+                method,
+                url,
+                headers=headers,
+                data=form,
+                stream=True,
+                allow_redirects=False,
+                timeout=(_CONNECT_TIMEOUT, _READ_TIMEOUT),
+                proxies={} if _is_loopback(host) else get_environ_proxies(url, no_proxy=None),
+            )
+        except requests.RequestException as error:
+            raise _connection_error(error, host) from error
+        except (HTTPError, OSError) as error:
+            raise Unavailable(f"cannot speak with {host}: {_why(error)}") from error
+
+    def _session(self, url: str, host: str) -> requests.Session:
+        key = _origin(url)
+        with self._lock:
+            session = self._sessions.get(key)
+            if session is None:
+                session = self._sessions[key] = self._new_session(url, host)
+            return session
+
+    def _new_session(self, url: str, host: str) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = False  # it would send what is in ~/.netrc, and trust another bundle by REQUESTS_CA_BUNDLE
+        session.cookies.set_policy(
+            DefaultCookiePolicy(allowed_domains=[])
+        )  # none: a jar is all that a response changes in a session
+        session.verify = self.verify
+        tls = certificates.context(_registry_of(host), verify=self.verify) if url.startswith("https:") else None
+        adapter = _Adapter(tls)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        if not self.verify:
+            urllib3.disable_warnings(InsecureRequestWarning)  # it prints; the user asked for it
+        return session
+
+
+class _Adapter(HTTPAdapter):
+    """requests' transport over a TLS context of ours, without the bundle of authorities that it would add."""
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        super().__init__(pool_connections=1, pool_maxsize=_MAX_CONNECTIONS)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **options)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=self._tls, **options)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002  the signature is requests'
+        conn.cert_reqs = "CERT_REQUIRED" if verify else "CERT_NONE"
+
+
+# ---- answers
+
+
+def _body(response: requests.Response, limit: int) -> bytes:
+    """At most `limit` bytes of the body; the connection is free after this where that is all of it."""
+    pieces = []
+    try:
+        while limit > 0 and (piece := response.raw.read1(limit, decode_content=False)):
+            pieces.append(piece)
+            limit -= len(piece)
+    except (HTTPError, OSError) as error:
+        raise Unavailable(f"the connection to {urlsplit(response.url).netloc} broke: {_why(error)}") from error
+    finally:
+        response.close()
+    return b"".join(pieces)
+
+
+def _discard(response: requests.Response) -> None:
+    try:
+        _body(response, _MAX_ERROR_BODY)
+    except Unavailable:
+        ...  # nobody wants this body; the connection is closed
+
+
+def _failure(
+    response: requests.Response, host: str, repository: str, *, source: str | None = None
+) -> Refused | Unavailable:
+    """The error that a response of 300 or more means. source: where the credentials are from that were refused."""
+    status = response.status_code
+    wait = distribution.parse_retry_after(response.headers.get("Retry-After"), now=time.time())
+    try:
+        told = distribution.parse_errors(_body(response, _MAX_ERROR_BODY))
+    except Unavailable:
+        told = ()
+    said = f"{status} {response.reason or ''}".strip() + "".join(f", {entry}" for entry in told[:3])
+    what = f"{host}/{repository}" if repository else host
+    if status in _TRANSIENT:
+        busy = Unavailable(
+            f"{host} is not available: {said}",
+            hint=f"rl login {host}: registries allow more pulls to those who are logged in"
+            if status == 429
+            else "try again later",
+        )
+        busy.retry_after = wait
+        return busy
+    refused: Refused
+    if status in (401, 403):
+        refused = AccessDenied(
+            f"access to {what} is denied: {said}",
+            context=f"with the credentials of {source}" if source else None,
+            hint=f"check the name; if the repository is private: rl login {host}",
+        )
+    elif status == 404:
+        refused = NoSuchContent(f"{what} has no such image: {said}")
+    else:
+        refused = Refused(f"{host} refuses {what}: {said}")
+    refused.status = status
+    return refused
+
+
+def _read_token(body: bytes, host: str) -> tuple[str, float]:
+    """(Authorization header, seconds that it is good for) of a token server's answer."""
+    try:
+        document = json.loads(body)
+        token = document.get("token") or document.get("access_token")
+        lifetime = document.get("expires_in") or _TOKEN_LIFETIME
+    except (ValueError, AttributeError, RecursionError):
+        raise RegistryError(f"the token server {host} gave no JSON document") from None
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        raise RegistryError(f"the token server {host} gave no token")
+    if type(lifetime) not in (int, float):
+        lifetime = _TOKEN_LIFETIME
+    return f"Bearer {token}", max(lifetime * 0.9, 10.0)  # a little less: the token must still be good when it arrives
+
+
+def _stated_digest(response: requests.Response, what: str) -> str | None:
+    stated = response.headers.get("Docker-Content-Digest")
+    try:
+        return parse_digest(stated) if stated else None
+    except Malformed as error:
+        raise RegistryError(f"{what}: the registry states an {error.message}") from None
+
+
+def _hash(body: bytes, digest: str) -> str:
+    """The digest of `body` by the algorithm of `digest`."""
+    algorithm = digest.partition(":")[0]
+    return f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"
+
+
+# ---- connections
+
+
+def _connection_error(error: requests.RequestException, host: str) -> RegistryError:
+    """What a failure of requests means, told by the classes in its chain of causes."""
+    certificate = _cause(error, ssl.SSLCertVerificationError)
+    if certificate is not None:
+        return Unreachable(
+            f"cannot trust the certificate of {host}: {certificate.verify_message}",
+            hint=f"put its authority into ~/.config/containers/certs.d/{_registry_of(host)}/ca.crt, or allow it with --tls-verify=false",
+        )
+    tls = _cause(error, ssl.SSLError)
+    if tls is not None and not isinstance(tls, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        plain = tls.reason in _NOT_TLS
+        return Unreachable(
+            f"cannot speak TLS with {host}: "
+            + ("it answers in plain HTTP" if plain else (tls.reason or "").replace("_", " ").lower()),
+            hint="if it is a registry that you trust without TLS: --tls-verify=false, or registries.insecure in the settings",
+        )
+    if isinstance(error, requests.exceptions.ProxyError):
+        return Unreachable(f"cannot reach {host} through the proxy: {_why(error)}", hint="see HTTPS_PROXY and NO_PROXY")
+    if isinstance(error, requests.exceptions.Timeout):
+        return Unavailable(f"{host} does not answer: timed out")
+    if _cause(error, NewConnectionError) is not None:
+        return Unreachable(f"cannot connect to {host}: {_why(error)}")
+    if isinstance(error, requests.exceptions.ConnectionError):
+        return Unavailable(f"the connection to {host} broke: {_why(error)}")
+    return RegistryError(f"cannot send a request to {host}: {error}")
+
+
+_E = TypeVar("_E", bound=BaseException)
+
+
+def _cause(error: BaseException, kind: type[_E]) -> _E | None:
+    return next((cause for cause in _causes(error) if isinstance(cause, kind)), None)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and what it wraps: by raise-from, by `reason` (urllib3), or as an argument (requests)."""
+    found = [error]
+    for candidate in found:  # grows while we walk it
+        inner = [candidate.__cause__, candidate.__context__, *candidate.args]
+        if isinstance(candidate, MaxRetryError):
+            inner.append(candidate.reason)
+        found += [item for item in inner if isinstance(item, BaseException) and item not in found]
+    return found
+
+
+def _why(error: BaseException) -> str:
+    """The kernel's or resolver's words for a failure, without the wrapping of three libraries."""
+    name = _cause(error, socket.gaierror)
+    if name is not None:
+        return (name.strerror or "the name cannot be resolved").lower()
+    for cause in _causes(error):
+        if (
+            isinstance(cause, OSError)
+            and not isinstance(cause, requests.RequestException)
+            and cause.errno in errno.errorcode
+        ):
+            return reason(cause)
+    if _cause(error, TimeoutError) is not None or _cause(error, urllib3.exceptions.TimeoutError) is not None:
+        return "timed out"
+    return "it was closed early"
+
+
+def _basic(username: str, password: str) -> str:
+    return "Basic " + b64encode(f"{username}:{password}".encode()).decode()
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def _registry_of(host: str) -> str:
+    return DEFAULT_REGISTRY if host == _HUB_HOST else host
+
+
+def _is_loopback(host: str) -> bool:
+    """True for localhost, 127.0.0.0/8 and ::1, with or without a port: Docker and Go treat these as safe without TLS and without proxy."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return name == "localhost" or name == "::1" or (name.startswith("127.") and name.replace(".", "").isdigit())
