@@ -15,8 +15,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -66,14 +65,63 @@ class Certificate:
         return made
 
 
-@dataclass(frozen=True, kw_only=True)
-class Registry:
-    """A running registry. host: `127.0.0.1:port`; storage: its directory, which another may serve as well."""
+class DockerRegistry:
+    """A registry that runs for the length of a with-block. host: `127.0.0.1:port`, url: that with its scheme, pid: its process.
 
-    host: str
-    pid: int
-    storage: Path
-    tls: bool = False
+    storage: its directory (a temporary one by default), so that one without authorization can fill another's. basic: only USERNAME with
+    PASSWORD gets in. token: only bearers of tokens do. tls: speak HTTPS with this certificate.
+    """
+
+    def __init__(
+        self,
+        storage: Path | None = None,
+        *,
+        basic: bool = False,
+        token: TokenAuth | None = None,
+        tls: Certificate | None = None,
+    ) -> None:
+        self._work = Path(tempfile.mkdtemp(prefix="rl-registry."))
+        self._tls = tls
+        self._basic = basic
+        self._token = token
+        self._process: subprocess.Popen[bytes] | None = None
+        self.storage = storage or self._work / "storage"
+        self.host = ""
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://{self.host}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        log = self._work / "log"
+        for _ in range(5):  # another process may take the port between our look and the registry's
+            port = _free_port()
+            (self._work / "config.yml").write_text(self._config(port))
+            with log.open("wb") as sink:
+                self._process = subprocess.Popen(
+                    ["docker-registry", "serve", str(self._work / "config.yml")], stdout=sink, stderr=sink
+                )
+            if _listens(self._process, port):
+                self.host = f"127.0.0.1:{port}"
+                return self
+            self._stop()
+        text = log.read_text()[-2000:]
+        shutil.rmtree(self._work)
+        raise RuntimeError(f"docker-registry does not start: {text}")
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        shutil.rmtree(self._work)
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def push_blob(self, repository: str, data: bytes, media_type: str) -> d.Descriptor:
         found = d.Descriptor(media_type, "sha256:" + hashlib.sha256(data).hexdigest(), len(data))
@@ -134,7 +182,7 @@ class Registry:
     ) -> tuple[int, dict[str, str], bytes]:
         connection = (
             http.client.HTTPSConnection(self.host, context=ssl._create_unverified_context())
-            if self.tls
+            if self._tls
             else http.client.HTTPConnection(self.host)
         )
         try:
@@ -146,35 +194,30 @@ class Registry:
         assert response.status == expect, f"{method} {path}: {response.status} {answer[:300]!r}"
         return response.status, {name.lower(): value for name, value in response.getheaders()}, answer
 
-
-@contextmanager
-def docker_registry(
-    storage: Path | None = None, *, basic: bool = False, token: TokenAuth | None = None, tls: Certificate | None = None
-) -> Iterator[Registry]:
-    """Run a registry. storage: its directory (a temporary one by default), so that one without authorization can fill another's.
-
-    basic: only USERNAME with PASSWORD gets in. token: only bearers of tokens do. tls: speak HTTPS with this certificate.
-    """
-    work = Path(tempfile.mkdtemp(prefix="rl-registry."))
-    try:
-        place = storage or work / "storage"
-        for _ in range(5):  # another process may take the port between our look and the registry's
-            port = _free_port()
-            (work / "config.yml").write_text(_config(place, port, work, basic=basic, token=token, tls=tls))
-            with (work / "log").open("wb") as log:
-                process = subprocess.Popen(
-                    ["docker-registry", "serve", str(work / "config.yml")], stdout=log, stderr=log
-                )
-            try:
-                if _listens(process, port):
-                    yield Registry(host=f"127.0.0.1:{port}", pid=process.pid, storage=place, tls=tls is not None)
-                    return
-            finally:
-                process.kill()
-                process.wait()
-        raise RuntimeError("docker-registry does not start: " + (work / "log").read_text()[-2000:])
-    finally:
-        shutil.rmtree(work)
+    def _config(self, port: int) -> str:
+        """The registry's configuration file; JSON is YAML."""
+        document: dict[str, Any] = {
+            "version": 0.1,
+            "log": {"level": "warn", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": str(self.storage)}, "delete": {"enabled": True}},
+            "http": {"addr": f"127.0.0.1:{port}", "secret": "of this test"},
+        }
+        if self._basic:
+            users = self._work / "htpasswd"
+            users.write_text(_HTPASSWD)
+            document["auth"] = {"htpasswd": {"realm": "test", "path": str(users)}}
+        if self._token is not None:
+            document["auth"] = {
+                "token": {
+                    "realm": self._token.realm,
+                    "service": self._token.service,
+                    "issuer": self._token.issuer,
+                    "rootcertbundle": str(self._token.certificate),
+                }
+            }
+        if self._tls is not None:
+            document["http"]["tls"] = {"certificate": str(self._tls.certificate), "key": str(self._tls.key)}
+        return json.dumps(document)
 
 
 def tar_of(files: dict[str, bytes]) -> bytes:
@@ -186,33 +229,6 @@ def tar_of(files: dict[str, bytes]) -> bytes:
             entry.size, entry.mode = len(data), 0o755
             archive.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()
-
-
-def _config(
-    place: Path, port: int, work: Path, *, basic: bool, token: TokenAuth | None, tls: Certificate | None
-) -> str:
-    """The registry's configuration file; JSON is YAML."""
-    document: dict[str, Any] = {
-        "version": 0.1,
-        "log": {"level": "warn", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(place)}, "delete": {"enabled": True}},
-        "http": {"addr": f"127.0.0.1:{port}", "secret": "of this test"},
-    }
-    if basic:
-        (work / "htpasswd").write_text(_HTPASSWD)
-        document["auth"] = {"htpasswd": {"realm": "test", "path": str(work / "htpasswd")}}
-    if token is not None:
-        document["auth"] = {
-            "token": {
-                "realm": token.realm,
-                "service": token.service,
-                "issuer": token.issuer,
-                "rootcertbundle": str(token.certificate),
-            }
-        }
-    if tls is not None:
-        document["http"]["tls"] = {"certificate": str(tls.certificate), "key": str(tls.key)}
-    return json.dumps(document)
 
 
 def _free_port() -> int:
