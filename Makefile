@@ -65,8 +65,9 @@ $(VENV)/.test $(VENV)/.binary: $(VENV)/.%: $(VENV)/.installed
 .test-quick: build $(VENV)/.test
 	@tools/as-user $(PYTHON) -m pytest -q tests/unit tests/test_layers.py tests/test_startup.py $(PYTEST)
 
-.bench: build $(VENV)/.binary dist/rl
-	@$(PYTHON) bench/run.py --user "$${RL_TEST_USER:-$$(id -un)}" $(BENCH)
+.bench: build $(VENV)/.test dist/rl
+	@bench/enter $(PYTHON) -m bench.run $(BENCH) >bench/RESULTS.new
+	@mv bench/RESULTS.new "$${RL_ORIGIN:-.}/bench/RESULTS.md"
 
 lint: build $(VENV)/.test
 	$(VENV)/bin/ruff check --no-cache .
@@ -74,7 +75,7 @@ lint: build $(VENV)/.test
 	$(PYTHON) -m mypy
 
 core-asan: build
-	$(PYTHON) rootless/_lowlevel/build.py --sanitize build/asan
+	mkdir -p build/asan && $(PYTHON) rootless/_lowlevel/build.py --asan build/asan
 
 binary: dist/rl
 

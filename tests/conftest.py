@@ -14,15 +14,12 @@ import subprocess
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.runner import Rl
-
-if TYPE_CHECKING:  # the unit tests do not pay for it
-    from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes import leaks, sample_images
+from tests.fakes.docker_registry import DockerRegistry
+from tests.runner import Rl
 
 STORAGE_DRIVERS = ("overlay", "fuse-overlayfs", "fuse")
 COMMAND = os.environ.get("RL_TEST_COMMAND") or str(sample_images.REPOSITORY / ".venv" / "bin" / "rl")
@@ -35,10 +32,8 @@ STORE_TMP_AT_REST = ("partial",)
 @pytest.fixture(scope="session")
 def registry() -> Iterator[DockerRegistry]:
     """A real registry on loopback with `library/alpine`, tags 3.20 and latest, for amd64 and arm64."""
-    from tests.fakes.docker_registry import DockerRegistry
-
     with DockerRegistry() as server:
-        sample_images.push(server.url, "library/alpine", ["3.20", "latest"])
+        sample_images.push(server, "library/alpine", ["3.20", "latest"])
         yield server
 
 
