@@ -22,6 +22,7 @@ from statistics import median
 from typing import NamedTuple
 
 from tests.fakes import sample_images
+from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.leaks import processes
 
 ALPINE = "library/alpine:latest"
