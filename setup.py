@@ -22,7 +22,7 @@ class BuildCompiled(build_ext):
 
 
 setup(
-    cffi_modules=[f"{BUILD}:core", f"{BUILD}:seccomp"],
+    cffi_modules=[f"{BUILD}:core"],
     cmdclass={"build_ext": BuildCompiled},
     scripts=["tools/rl"],
 )

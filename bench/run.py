@@ -313,7 +313,7 @@ def main() -> None:
         if not options.quick:
             root = debian_root()
             size = len(root)
-            registry.push_image(*DEBIAN.split(":"), [root], config={"Cmd": ["/bin/bash"]})
+            registry.push_image(DEBIAN.partition(":")[0], "latest", [root], config={"Cmd": ["/bin/bash"]})
             del root
         with engines(options.rl, place, registry.host) as peers:
             print("# rl against podman\n\nWritten by `make bench`; medians, with the extremes in brackets.\n")
