@@ -1,0 +1,132 @@
+#define _GNU_SOURCE
+#include "launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "syscalls.h"
+
+extern char **environ;
+
+/* Move `source` to `target` and let it survive execve(2). */
+static int place(int source, int target)
+{
+	if (source == target)
+		return fcntl(target, F_SETFD, 0);
+	return dup2(source, target);
+}
+
+int rl_launch(const struct rl_plan *plan, const int streams[3], struct rl_launched *launched)
+{
+	int channel[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0)
+		return -1;
+	/* The raw system call, as fork(2) with flags: clone(3) of the C library wants a stack, and clone3(2) is answered ENOSYS by the
+	 * seccomp policies of the containers that we may be nested in. */
+	pid_t pid = (pid_t)syscall(SYS_clone, (unsigned long)plan->header->clone_flags | SIGCHLD, 0, 0, 0, 0);
+	if (pid < 0) {
+		int saved = errno;
+		close(channel[0]);
+		close(channel[1]);
+		errno = saved;
+		return -1;
+	}
+	if (pid == 0) {
+		for (int i = 0; i < 3; i++)
+			if (place(streams[i], i) < 0)
+				_exit(125);
+		_exit(rl_child_run(plan, channel[1]));
+	}
+	close(channel[1]);
+	launched->pid = pid;
+	launched->channel = channel[0];
+	return 0;
+}
+
+pid_t rl_start_helper(char *const argv[], const int *extra, int *diagnostics)
+{
+	int errors[2];
+
+	if (pipe2(errors, O_CLOEXEC) < 0)
+		return -1;
+	pid_t pid = fork();
+	if (pid == 0) {
+		sigset_t none;
+		int safe[8], count = 0;
+
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		/* First out of the way of the numbers that they shall have, then there. */
+		int stderr_copy = fcntl(errors[1], F_DUPFD_CLOEXEC, 32);
+		for (; extra && extra[count] >= 0 && count < 8; count++)
+			safe[count] = fcntl(extra[count], F_DUPFD_CLOEXEC, 32);
+		for (int i = 0; i < count; i++)
+			if (place(safe[i], RL_FD_FIRST + i) < 0)
+				_exit(125);
+		int null = open("/dev/null", O_RDWR);
+		if (null < 0 || place(null, 0) < 0 || place(null, 1) < 0 || place(stderr_copy, 2) < 0)
+			_exit(125);
+		execvp(argv[0], argv);
+		dprintf(2, "cannot execute %s: %s", argv[0], strerror(errno));
+		_exit(127);
+	}
+	int saved = errno;
+	close(errors[1]);
+	if (pid < 0) {
+		close(errors[0]);
+		errno = saved;
+		return -1;
+	}
+	*diagnostics = errors[0];
+	return pid;
+}
+
+void rl_read_diagnostics(int diagnostics, char *text, size_t size)
+{
+	size_t length = 0;
+	struct pollfd ready = { .fd = diagnostics, .events = POLLIN };
+
+	while (length + 1 < size && poll(&ready, 1, 100) > 0) {
+		ssize_t got = read(diagnostics, text + length, size - 1 - length);
+		if (got <= 0)
+			break;
+		length += (size_t)got;
+	}
+	while (length && (text[length - 1] == '\n' || text[length - 1] == ' '))
+		length--;
+	text[length] = 0;
+	for (size_t i = 0; i < length; i++)
+		if (text[i] == '\n')
+			text[i] = ';';
+}
+
+uint64_t rl_start_time(pid_t pid)
+{
+	char path[40], text[1024];
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	if (file < 0)
+		return 0;
+	ssize_t length = read(file, text, sizeof text - 1);
+	close(file);
+	if (length <= 0)
+		return 0;
+	text[length] = 0;
+	/* The second field, the program's name, may hold spaces and parentheses: count from its last one. */
+	const char *field = strrchr(text, ')');
+	for (int n = 2; field && n < 22; n++)
+		field = strchr(field + 1, ' ');
+	return field ? strtoull(field + 1, NULL, 10) : 0;
+}

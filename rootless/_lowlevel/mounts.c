@@ -1,0 +1,340 @@
+/* mounts.c: the file system of a container, built beneath a descriptor of its root.
+ *
+ * A path of the container is never handed to the kernel as a path of the host. It is resolved once, beneath the root, into a descriptor, and the mount goes
+ * onto the descriptor; an image full of symlinks cannot lead a mount outside, nor can a process that swaps them meanwhile.
+ */
+#define _GNU_SOURCE
+#include "child.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "syscalls.h"
+
+/* "/proc/self/fd/N", for the system calls that take a path and no descriptor. */
+struct fd_path {
+	char text[32];
+};
+
+static struct fd_path fd_path(int descriptor)
+{
+	struct fd_path path = { "/proc/self/fd/" };
+	char digits[12];
+	size_t count = 0, end = strlen(path.text);
+
+	do
+		digits[count++] = (char)('0' + descriptor % 10);
+	while (descriptor /= 10);
+	while (count)
+		path.text[end++] = digits[--count];
+	path.text[end] = 0;
+	return path;
+}
+
+static int close_keeping_errno(int descriptor)
+{
+	int saved = errno;
+
+	close(descriptor);
+	errno = saved;
+	return -1;
+}
+
+/* Close a descriptor and give back the result of the call before it. */
+static int close_with(int descriptor, int result)
+{
+	if (result < 0)
+		return close_keeping_errno(descriptor);
+	close(descriptor);
+	return result;
+}
+
+int rl_open_in_root(int root, const char *path, uint64_t flags)
+{
+	struct rl_open_how how = {
+		.flags = flags | O_CLOEXEC,
+		.resolve = RL_RESOLVE_IN_ROOT | RL_RESOLVE_NO_MAGICLINKS,
+	};
+
+	for (int tries = 0;; tries++) {
+		int descriptor = rl_openat2(root, path, &how);
+		/* EAGAIN: a rename somewhere in the system raced with ".."; openat2(2) says to try again. */
+		if (descriptor >= 0 || errno != EAGAIN || tries == 64)
+			return descriptor;
+	}
+}
+
+/* Split `path` into its parent, opened beneath the root, and its last component, copied to `name`. Returns the parent's descriptor. */
+static int open_parent(int root, const char *path, char name[NAME_MAX + 1])
+{
+	char parent[PATH_MAX];
+	size_t end = strlen(path);
+
+	while (end > 0 && path[end - 1] == '/')
+		end--;
+	size_t start = end;
+	while (start > 0 && path[start - 1] != '/')
+		start--;
+	if (end == start || end - start > NAME_MAX || start >= sizeof parent) {
+		errno = end == start ? EINVAL : ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(name, path + start, end - start);
+	name[end - start] = 0;
+	memcpy(parent, path, start);
+	parent[start] = 0;
+	return rl_open_in_root(root, start ? parent : ".", O_PATH | O_DIRECTORY);
+}
+
+/* mkdir -p beneath the root: each missing component is made with `mode`; symlinks on the way are followed inside the root. */
+static int make_directories(int root, const char *path, mode_t mode)
+{
+	char prefix[PATH_MAX];
+	size_t length = strlen(path);
+
+	if (length >= sizeof prefix) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	int existing = rl_open_in_root(root, path, O_PATH | O_DIRECTORY);
+	if (existing >= 0) {
+		close(existing);
+		return 0;
+	}
+	for (size_t i = 1; i <= length; i++) {
+		char name[NAME_MAX + 1];
+
+		if (i < length && path[i] != '/')
+			continue;
+		if (path[i - 1] == '/')
+			continue;
+		memcpy(prefix, path, i);
+		prefix[i] = 0;
+		existing = rl_open_in_root(root, prefix, O_PATH | O_DIRECTORY);
+		if (existing >= 0) {
+			close(existing);
+			continue;
+		}
+		if (errno != ENOENT)
+			return -1;
+		int parent = open_parent(root, prefix, name);
+		if (parent < 0)
+			return -1;
+		int made = mkdirat(parent, name, mode);
+		if (made < 0 && errno == EEXIST)
+			made = 0;
+		if (close_with(parent, made) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int make_file(int root, const char *path)
+{
+	char name[NAME_MAX + 1];
+	char directory[PATH_MAX];
+	size_t end = strlen(path);
+
+	while (end > 0 && path[end - 1] != '/')
+		end--;
+	if (end >= sizeof directory) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(directory, path, end);
+	directory[end] = 0;
+	if (end && make_directories(root, directory, 0755) < 0)
+		return -1;
+	int parent = open_parent(root, path, name);
+	if (parent < 0)
+		return -1;
+	int file = openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0644);
+	if (file < 0 && errno != EEXIST)
+		return close_keeping_errno(parent);
+	close(parent);
+	if (file >= 0)
+		close(file);
+	return 0;
+}
+
+/* The descriptor that a mount goes onto; made where it is missing, as a directory or as an empty file. */
+static int open_target(struct rl_child *child, const char *path, int directory, int create)
+{
+	int target = rl_open_in_root(child->root, path, O_PATH);
+
+	if (target >= 0 || errno != ENOENT || !create)
+		return target;
+	if ((directory ? make_directories(child->root, path, 0755) : make_file(child->root, path)) < 0)
+		return -1;
+	return rl_open_in_root(child->root, path, O_PATH);
+}
+
+int rl_do_propagation(struct rl_child *child, const struct rl_op *op)
+{
+	const char *path = rl_text(child->plan, op, 0);
+
+	if (child->root < 0)
+		return mount(NULL, path, NULL, (unsigned long)op->number[0], NULL);
+	int target = rl_open_in_root(child->root, path, O_PATH);
+	if (target < 0)
+		return -1;
+	struct fd_path name = fd_path(target);
+	return close_with(target, mount(NULL, name.text, NULL, (unsigned long)op->number[0], NULL));
+}
+
+int rl_do_root(struct rl_child *child, const struct rl_op *op)
+{
+	const char *path = rl_text(child->plan, op, 0);
+
+	/* pivot_root(2) wants a mount point. */
+	if (op->flags & RL_OP_RECURSIVE && mount(path, path, NULL, MS_BIND | MS_REC, NULL) < 0)
+		return -1;
+	child->old_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (child->old_root < 0)
+		return -1;
+	child->root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return child->root < 0 ? -1 : 0;
+}
+
+int rl_do_mkdir(struct rl_child *child, const struct rl_op *op)
+{
+	return make_directories(child->root, rl_text(child->plan, op, 0), (mode_t)op->number[0]);
+}
+
+int rl_do_mount(struct rl_child *child, const struct rl_op *op)
+{
+	const struct rl_plan *plan = child->plan;
+	int target = open_target(child, rl_text(plan, op, 1), 1, op->flags & RL_OP_CREATE);
+
+	if (target < 0)
+		return -1;
+	struct fd_path name = fd_path(target);
+	return close_with(target, mount(rl_text(plan, op, 0), name.text, rl_text(plan, op, 2), (unsigned long)op->number[0], rl_text(plan, op, 3)));
+}
+
+/* Change attributes (MOUNT_ATTR_*) or the propagation of the mount that `tree` is the root of. */
+static int set_attributes(int tree, uint64_t set, uint64_t clear, uint64_t propagation, int recursive)
+{
+	struct rl_mount_attr attr = { .attr_set = set, .attr_clr = clear, .propagation = propagation };
+
+	if (!set && !clear && !propagation)
+		return 0;
+	return rl_mount_setattr(tree, "", AT_EMPTY_PATH | (recursive ? RL_AT_RECURSIVE : 0), &attr);
+}
+
+int rl_do_bind(struct rl_child *child, const struct rl_op *op)
+{
+	const char *source = rl_text(child->plan, op, 0), *path = rl_text(child->plan, op, 1);
+	struct stat status;
+
+	int tree = rl_open_tree(AT_FDCWD, source, RL_OPEN_TREE_CLONE | RL_OPEN_TREE_CLOEXEC | (op->flags & RL_OP_RECURSIVE ? RL_AT_RECURSIVE : 0));
+	if (tree < 0)
+		return -1;
+	if (fstatat(tree, "", &status, AT_EMPTY_PATH) < 0)
+		return close_keeping_errno(tree);
+	/* Before it is attached: there is no instant at which the container could see a read-only mount writable. */
+	if (set_attributes(tree, op->number[0], op->number[1], 0, 0) < 0 || set_attributes(tree, op->number[2], 0, 0, 1) < 0 ||
+	    set_attributes(tree, 0, 0, op->number[3], 1) < 0)
+		return close_keeping_errno(tree);
+	int target = open_target(child, path, S_ISDIR(status.st_mode), op->flags & RL_OP_CREATE);
+	if (target < 0)
+		return close_keeping_errno(tree);
+	int moved = rl_move_mount(tree, "", target, "", RL_MOVE_MOUNT_F_EMPTY_PATH | RL_MOVE_MOUNT_T_EMPTY_PATH);
+	return close_with(tree, close_with(target, moved));
+}
+
+int rl_do_symlink(struct rl_child *child, const struct rl_op *op)
+{
+	char name[NAME_MAX + 1];
+	int parent = open_parent(child->root, rl_text(child->plan, op, 1), name);
+
+	if (parent < 0)
+		return -1;
+	int made = symlinkat(rl_text(child->plan, op, 0), parent, name);
+	if (made < 0 && errno == EEXIST)
+		made = 0;
+	return close_with(parent, made);
+}
+
+int rl_do_mask(struct rl_child *child, const struct rl_op *op)
+{
+	struct stat status;
+	int target = rl_open_in_root(child->root, rl_text(child->plan, op, 0), O_PATH);
+
+	if (target < 0)
+		return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
+	if (fstatat(target, "", &status, AT_EMPTY_PATH) < 0)
+		return close_keeping_errno(target);
+	struct fd_path name = fd_path(target);
+	if (S_ISDIR(status.st_mode))
+		return close_with(target, mount("tmpfs", name.text, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0k,mode=755"));
+	/* The root's own /dev/null is a bind mount of the host's by now; the image has had no chance to replace it. */
+	int null = rl_open_in_root(child->root, "/dev/null", O_PATH | O_NOFOLLOW);
+	if (null < 0)
+		return close_keeping_errno(target);
+	struct fd_path null_name = fd_path(null);
+	return close_with(null, close_with(target, mount(null_name.text, name.text, NULL, MS_BIND, NULL)));
+}
+
+int rl_do_readonly(struct rl_child *child, const struct rl_op *op)
+{
+	const char *path = rl_text(child->plan, op, 0);
+	int target = rl_open_in_root(child->root, path, O_PATH);
+
+	if (target < 0)
+		return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
+	/* A mount of its own on the path, read-only with all that is mounted below. */
+	int tree = rl_open_tree(target, "", AT_EMPTY_PATH | RL_OPEN_TREE_CLONE | RL_OPEN_TREE_CLOEXEC | RL_AT_RECURSIVE);
+	if (tree < 0)
+		return close_keeping_errno(target);
+	if (set_attributes(tree, RL_MOUNT_ATTR_RDONLY, 0, 0, 1) < 0) {
+		close_keeping_errno(tree);
+		return close_keeping_errno(target);
+	}
+	/* The root itself cannot be covered: "/" would go on meaning what lies below. Its own mount is changed instead. */
+	if (strcmp(path, "/") == 0) {
+		close(tree);
+		return close_with(target, set_attributes(target, RL_MOUNT_ATTR_RDONLY, 0, 0, 0));
+	}
+	int moved = rl_move_mount(tree, "", target, "", RL_MOVE_MOUNT_F_EMPTY_PATH | RL_MOVE_MOUNT_T_EMPTY_PATH);
+	return close_with(tree, close_with(target, moved));
+}
+
+int rl_do_pivot(struct rl_child *child, const struct rl_op *op)
+{
+	(void)op;
+	/* pivot_root(2), NOTES: with both arguments "." the old root ends up on top of the new one, and is then detached. */
+	if (fchdir(child->root) < 0 || rl_pivot_root(".", ".") < 0)
+		return -1;
+	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return -1;
+	close(child->root);
+	close(child->old_root);
+	child->old_root = -1;
+	child->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return child->root < 0 ? -1 : 0;
+}
+
+int rl_do_sysctl(struct rl_child *child, const struct rl_op *op)
+{
+	static const char prefix[] = "/proc/sys/";
+	const char *key = rl_text(child->plan, op, 0), *value = rl_text(child->plan, op, 1);
+	char path[256];
+	size_t length = strlen(key);
+
+	if (sizeof prefix + length > sizeof path) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(path, prefix, sizeof prefix - 1);
+	memcpy(path + sizeof prefix - 1, key, length + 1);
+	int file = rl_open_in_root(child->root, path, O_WRONLY);
+	if (file < 0)
+		return -1;
+	ssize_t written = write(file, value, strlen(value));
+	return close_with(file, written < 0 ? -1 : 0);
+}
