@@ -11,7 +11,7 @@ SYSTEM_PYTHON := /usr/bin/python3
 VENV := .venv
 PYTHON := $(VENV)/bin/python3
 PIP := umask 022 && PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(PYTHON) -m pip install --quiet
-LOWLEVEL := $(wildcard rootless/_lowlevel/*.c rootless/_lowlevel/*.h rootless/_lowlevel/build.py) setup.py
+LOWLEVEL := $(wildcard rootless/_lowlevel/*.c rootless/_lowlevel/*.h rootless/_lowlevel/build*.py) setup.py
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 2 : n > 8 ? 8 : n)))
 
 .PHONY: help build demo test test-quick bench lint binary core-asan clean .demo .test .test-quick .bench

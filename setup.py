@@ -22,7 +22,7 @@ class BuildCompiled(build_ext):
 
 
 setup(
-    cffi_modules=[f"{BUILD}:core"],
+    cffi_modules=[f"{BUILD}:core", "rootless/_lowlevel/build_seccomp.py:seccomp_builder"],
     cmdclass={"build_ext": BuildCompiled},
     scripts=["tools/rl"],
 )

@@ -29,7 +29,7 @@ IMPORTERS = {
     "urllib3": {"image.registry"},  # the connection below requests: its errors and retries
     "zstandard": {"image.compression"},
     "fuse": {"fuse_overlay.filesystem"},
-    "cffi": {"_lowlevel.build"},
+    "cffi": {"_lowlevel.build", "_lowlevel.build_seccomp"},
 }
 
 COMPILED = {"_lowlevel._core": "_lowlevel", "_lowlevel._seccomp": "_lowlevel.seccomp"}
