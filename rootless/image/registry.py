@@ -432,7 +432,7 @@ class _Endpoint:
             except Unavailable as error:
                 pause = error.retry_after
                 if pause is None:
-                    pause = min(0.25 * 2.0**attempt, 15.0) * random.uniform(0.5, 1.0)
+                    pause = min(0.125 * 2.0**attempt, 15.0) * random.uniform(0.5, 1.0)
                 if attempt == tries or time.monotonic() - begun + pause > patience:
                     raise
                 self._report(Waiting(self.host, pause, error.message))

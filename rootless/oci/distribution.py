@@ -77,7 +77,7 @@ def parse_errors(body: bytes) -> tuple[ApiError, ...]:
 
 
 _CHALLENGE = re.compile(
-    r"""\s*,?\s*(?:
+    r"""[\s,]*(?:
         (?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\s",]+))
       | (?P<scheme>[!#$%&'*+.^_`|~0-9A-Za-z-]+)(?=\s|,|$)
     )""",

@@ -247,11 +247,11 @@ def _media_type(document: dict[str, Any], said: str | None) -> str:
     if inside is not None and said is not None and inside != said:
         raise Malformed(f"the manifest calls itself {str(inside)[:255]!r} and was sent as {said[:255]!r}")
     kind = inside or said or (d.MEDIA_TYPE_INDEX if "manifests" in document else d.MEDIA_TYPE_MANIFEST)
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise Malformed(
             f"unknown manifest media type {str(kind)[:255]!r}", hint="OCI and Docker schema 2 images are known"
         )
-    return str(kind)
+    return kind
 
 
 def _descriptors(document: dict[str, Any], key: str, where: str) -> tuple[Descriptor, ...]:

@@ -88,7 +88,7 @@ class Platform(NamedTuple):
 def parse_platform(text: str) -> Platform:
     """`os/architecture[/variant]`, `architecture`, or `os` (`--platform`), normalised. UsageError for anything else."""
     parts = text.lower().split("/")
-    if not 1 <= len(parts) <= 3 or not all(part and _WORD.issuperset(part) for part in parts):
+    if not 1 <= len(parts) <= 3 or not all(part[:1].isalnum() and _WORD.issuperset(part) for part in parts):
         raise UsageError(f"invalid platform {text!r}", hint="for example linux/amd64, linux/arm64, linux/arm/v7")
     if len(parts) == 1:
         word = parts[0]

@@ -162,8 +162,10 @@ def _check_digest(digest: str, text: str) -> str:
 
 def _check_repository(repository: str, text: str) -> None:
     if repository != repository.lower():
+        typed = repository.removeprefix("library/")
         raise UsageError(
-            f"invalid image name {text!r}: the repository must be lower case", hint=f"did you mean {text.lower()}?"
+            f"invalid image name {text!r}: the repository must be lower case",
+            hint=f"did you mean {text.replace(typed, typed.lower(), 1)}?",
         )
     if len(repository) > MAX_REPOSITORY:
         raise UsageError(f"invalid image name {text!r}: the repository is longer than {MAX_REPOSITORY} characters")

@@ -21,7 +21,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back. Content-Length is added unless the headers have it; a wrong one is a way to lie."""
+    """What goes back. Content-Length is added unless the headers say how the body ends; a wrong one is a way to lie."""
 
     status: int = 200
     body: bytes = b""
@@ -52,7 +52,8 @@ def scripted_server(answer: Callable[[Request], Answer]) -> Iterator[Server]:
             server.requests.append(request)
             reply = answer(request)
             self.send_response(reply.status)
-            for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
+            length = {} if "Transfer-Encoding" in reply.headers else {"Content-Length": str(len(reply.body))}
+            for name, value in {**length, **reply.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
@@ -60,7 +61,7 @@ def scripted_server(answer: Callable[[Request], Answer]) -> Iterator[Server]:
             if reply.headers.get("Content-Length", str(len(reply.body))) != str(len(reply.body)):
                 self.close_connection = True
 
-        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = respond  # noqa: N815  names of the standard library
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_CONNECT = respond  # noqa: N815  names of the standard library
 
         def log_message(self, format: str, *args: object) -> None:
             """Tests are quiet."""
