@@ -10,6 +10,7 @@ import subprocess
 
 import cffi
 
+# scmp_filter_ctx is a void *, which cffi would let everything be; here it is a type of its own.
 _DECLARATIONS = """
 typedef ... *scmp_filter_ctx;
 typedef uint64_t scmp_datum_t;
@@ -35,11 +36,7 @@ int seccomp_export_bpf(const scmp_filter_ctx ctx, int fd);
 void free(void *);
 """
 
-# scmp_filter_ctx is a void *, which cffi would let everything be: give it a type of its own.
-_SOURCE = """
-#include <stdlib.h>
-#include <seccomp.h>
-"""
+_SOURCE = "#include <stdlib.h>\n#include <seccomp.h>\n"
 
 
 def seccomp_builder() -> cffi.FFI:

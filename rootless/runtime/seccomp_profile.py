@@ -19,9 +19,6 @@ from . import capabilities as caps
 if TYPE_CHECKING:
     from ..oci import runtime as oci
 
-VERSION = 1
-"""Grows with every change of the default, which then is compiled anew."""
-
 # ---- the default policy: allowed to everybody, by what the calls are about
 
 _FILES = """
