@@ -28,7 +28,7 @@ help:
 demo test test-quick bench:
 	@tools/prepare $@
 
-# ---- build: an in-place install; Python sources are used where they lie
+# ---- build: in place; the Python sources are used where they lie
 
 build: $(VENV)/.compiled
 	@umask 022 && $(PYTHON) -m compileall -q rootless
@@ -36,22 +36,22 @@ build: $(VENV)/.compiled
 $(VENV)/.made: tools/packages
 	@tools/packages build
 	umask 022 && $(SYSTEM_PYTHON) -m venv $(VENV)
-	$(PIP) 'setuptools>=64' wheel 'cffi>=1.15'
+	$(PIP) 'setuptools>=64' 'cffi>=1.15'
 	@touch $@
 
-# cffi and setuptools of the venv serve the build: nothing is downloaded twice.
-$(VENV)/.installed: $(VENV)/.made pyproject.toml setup.py tools/launcher
-	$(PIP) --no-build-isolation --editable .
-	@umask 022 && $(SYSTEM_PYTHON) tools/launcher $(PYTHON) . $(VENV)/bin/rl
+# A line in a .pth file is all that an editable install is; pip would compile everything in a tree of its own first.
+$(VENV)/.installed: $(VENV)/.made pyproject.toml tools/launcher tools/requirements
+	$(PIP) $$($(PYTHON) tools/requirements)
+	@umask 022 && echo "$(CURDIR)" >$$(echo $(VENV)/lib/python3.*/site-packages)/rootless.pth
+	@umask 022 && $(PYTHON) tools/launcher $(PYTHON) . $(VENV)/bin/rl
 	@touch $@
 
 $(VENV)/.compiled: $(VENV)/.installed $(LOWLEVEL)
-	umask 022 && $(PYTHON) setup.py --quiet build_ext --inplace
+	umask 022 && rm -f rootless/_lowlevel/*.so && $(PYTHON) setup.py --quiet build_ext --inplace
 	@touch $@
 
-# An extra of pyproject.toml without the project itself, which would be compiled again.
 $(VENV)/.test $(VENV)/.binary: $(VENV)/.%: $(VENV)/.installed
-	$(PIP) $$($(PYTHON) -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]])' $*)
+	$(PIP) $$($(PYTHON) tools/requirements $*)
 	@touch $@
 
 # ---- on a ready machine
