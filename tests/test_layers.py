@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "rootless"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "paths", "settings"}),
-    frozenset({"oci", "_lowlevel"}),
-    frozenset({"fuse_overlay", "slirp", "userns", "store"}),
+    frozenset({"oci", "store", "_lowlevel"}),
+    frozenset({"fuse_overlay", "slirp", "userns"}),
     frozenset({"image", "runtime", "network"}),
     frozenset({"engine"}),
     frozenset({"cli"}),
