@@ -17,6 +17,7 @@ import base64
 import binascii
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -185,10 +186,16 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _auths(document: Mapping[str, Any], path: str) -> dict[str, Any]:
-    auths = document.get("auths") or {}
-    if not isinstance(auths, dict):
-        raise UsageError(f"auths in {path} is not an object")
-    return auths
+    return _object(document, "auths", path)
+
+
+def _object(document: Mapping[str, Any], key: str, path: str) -> dict[str, Any]:
+    value = document.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UsageError(f"{key} in {path} is not an object")
+    return value
 
 
 def _from_entry(entry: object, key: str, path: str) -> Credentials | None:
@@ -252,9 +259,7 @@ class _Helper:
 
 def _helper(document: Mapping[str, Any], registry: str, path: str) -> _Helper | None:
     """The helper that a file names for a registry: in `credHelpers` by registry, else in `credsStore` for all."""
-    helpers = document.get("credHelpers") or {}
-    if not isinstance(helpers, dict):
-        raise UsageError(f"credHelpers in {path} is not an object")
+    helpers = _object(document, "credHelpers", path)
     name = next(
         (helpers[key] for key in (registry, *_helper_keys(registry)) if key in helpers), document.get("credsStore")
     )
@@ -290,6 +295,12 @@ def _run(helper: _Helper, act: str, text: str, *, missing_is_fine: bool = False)
     The protocol tells "there are none" from a failure by this one sentence on standard output, and by nothing else.
     """
     program = f"docker-credential-{helper.name}"
+    if shutil.which(program) is None:
+        raise HostError(
+            f"{program} is not installed",
+            context=f"it is named in {helper.source}",
+            hint=f"install {program}, or remove its line from {helper.source}",
+        )
     try:
         done = subprocess.run(
             [program, act], input=text.encode(), capture_output=True, timeout=_HELPER_TIMEOUT, check=False
@@ -297,11 +308,7 @@ def _run(helper: _Helper, act: str, text: str, *, missing_is_fine: bool = False)
     except subprocess.TimeoutExpired:
         raise HostError(f"{program} {act} did not end within {_HELPER_TIMEOUT:.0f} seconds") from None
     except OSError as error:
-        raise HostError(
-            f"cannot run {program}: {reason(error)}",
-            context=f"it is named in {helper.source}",
-            hint=f"install {program}, or remove its line from {helper.source}",
-        ) from None
+        raise HostError(f"cannot run {program}: {reason(error)}", context=f"it is named in {helper.source}") from None
     if done.returncode == 0:
         return done.stdout
     said = done.stdout.strip() or done.stderr.strip()

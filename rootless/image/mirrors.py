@@ -158,12 +158,12 @@ def is_insecure(host: str, registries: Registries) -> bool:
 
 
 def _choose(rules: Iterable[Rule], name: str) -> Rule | None:
-    """The rule with the longest match; a wildcard loses against any literal prefix of the same length."""
-    best: tuple[int, int] = (0, 0)
+    """The rule with the longest match; of two that match as much, the literal one, then the longer wildcard."""
+    best = (0, False, 0)
     chosen = None
     for rule in rules:
         length = rule.match(name)
-        if length and (rank := (length, len(rule.prefix))) > best:
+        if length and (rank := (length, not rule.prefix.startswith("*"), len(rule.prefix))) > best:
             best, chosen = rank, rule
     return chosen
 
