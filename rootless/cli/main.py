@@ -1,0 +1,92 @@
+"""The entry: words in, an exit code out. The one place that turns errors into text."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import Error
+from . import parse
+from .command import Invocation
+from .context import Context, complain, write_error
+
+INTERRUPTED = 130  # 128 + SIGINT
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (without the program's name; default: that of the process) and return the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    debug = False
+    try:
+        invocation = _understand(words)
+        if isinstance(invocation, int):
+            code = invocation
+        else:
+            debug = invocation.options["debug"]
+            code = _run(invocation)
+        sys.stdout.flush()
+        return code
+    except Error as error:
+        if debug:
+            _print_traceback()
+        _flush()
+        complain(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _flush()
+        return INTERRUPTED
+    except BrokenPipeError:
+        _flush()
+        return BROKEN_PIPE
+    except Exception as error:
+        if debug:
+            _print_traceback()
+        _flush()
+        complain(
+            Error(
+                f"internal error: {type(error).__name__}: {error}",
+                hint="this is a fault of rl; run it with --debug and report what it prints",
+            )
+        )
+        return Error.exit_code
+
+
+def _understand(words: Sequence[str]) -> Invocation | int:
+    if words[:1] == ["__fuse-overlay"]:
+        from ..fuse_overlay.filesystem import main as serve  # the frozen executable is its own helper program
+
+        return serve(words[1:])
+    invocation = parse.parse(words)
+    if invocation is not None:
+        return invocation
+    from . import typer_face
+
+    return typer_face.parse(words)
+
+
+def _run(invocation: Invocation) -> int:
+    module, _, function = invocation.command.handler.partition(":")
+    __import__(module)
+    handler = getattr(sys.modules[module], function)
+    context = Context(invocation.options)
+    try:
+        code: int = handler(context, **invocation.values)
+    finally:
+        context.close()
+    return code
+
+
+def _print_traceback() -> None:
+    import traceback
+
+    write_error(traceback.format_exc())
+
+
+def _flush() -> None:
+    """Write out what was printed so far. Where the reader has gone, point standard output elsewhere, or the interpreter would complain at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
