@@ -96,10 +96,11 @@ def release(paths: Paths, index: layout.Index, candidates: References, aside: st
 
 def everything(paths: Paths) -> References:
     """All blobs and layers of the store."""
-    return References(
-        frozenset(f"sha256:{name}" for name in os.listdir(paths.blobs)),
-        frozenset(f"sha256:{name}" for name in os.listdir(paths.layers)),
-    )
+
+    def digests(directory: str) -> frozenset[str]:  # 64: a blob that is being written has a longer name
+        return frozenset(f"sha256:{name}" for name in os.listdir(directory) if len(name) == 64)
+
+    return References(digests(paths.blobs), digests(paths.layers))
 
 
 def _document(paths: Paths, digest: str) -> dict[str, Any] | None:

@@ -62,11 +62,20 @@ class StoredImage(NamedTuple):
 
 
 class Index:
-    """The contents of index.json; a value in memory until `changing` writes it."""
+    """The contents of index.json, as read; where `changing` made it, `write` puts the changes on disk."""
 
-    def __init__(self, document: dict[str, Any]) -> None:
-        self.document = document
+    def __init__(self, path: str, document: dict[str, Any]) -> None:
+        self._path = path
+        self._document = document
+        self._written = repr(document)
         self._entries: list[dict[str, Any]] = document["manifests"]
+
+    def write(self) -> None:
+        """Make the changes durable, where there are any. Only for who holds the lock: `changing` does it at its end."""
+        if repr(self._document) != self._written:
+            # 0644: the layout is for other tools too; who may reach it is decided by the store's own 0700.
+            record.write_bytes(self._path, _json(self._document), mode=0o644)
+            self._written = repr(self._document)
 
     def find(self, reference: Reference) -> str | None:
         """The digest of the manifest that a name stands for; one with a digest matches by it, within its repository."""
@@ -176,7 +185,7 @@ def read(paths: Paths) -> Index:
             Descriptor.from_json(entry, where="an entry")
         except Malformed as error:
             raise StoreError(f"{paths.image_index} is damaged: {error}", hint="rl system check --repair") from None
-    return Index(document)
+    return Index(paths.image_index, document)
 
 
 @contextmanager
@@ -184,11 +193,8 @@ def changing(paths: Paths) -> Iterator[Index]:
     """Hold the lock of the index; what the caller changes in it is written when he leaves without an error."""
     with lock.locked(paths.image_index_lock):
         index = read(paths)
-        before = repr(index.document)
         yield index
-        if repr(index.document) != before:
-            # 0644: the layout is for other tools too; who may reach it is decided by the store's own 0700.
-            record.write_bytes(paths.image_index, _json(index.document), mode=0o644)
+        index.write()
 
 
 def find(paths: Paths, reference: Reference) -> StoredImage | None:
