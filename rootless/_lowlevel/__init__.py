@@ -29,6 +29,7 @@ MSG_STDIN: Final = 3
 MSG_RESIZE: Final = 4
 MSG_SIGNAL: Final = 5
 MSG_ATTACH: Final = 6
+MSG_CLOSE: Final = 7
 MSG_ROOTFS: Final = 32
 MSG_READY: Final = 33
 MSG_STARTED: Final = 34
@@ -61,6 +62,9 @@ SETUP_STEPS: Final = {
     13: "pack a tree",
 }
 
+STDIN: Final = 0
+STDOUT: Final = 1
+STDERR: Final = 2
 DATA_MAX: Final = 32768
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "rl-core")
 
@@ -129,15 +133,15 @@ def send(socket: int, type: int, payload: bytes = b"", descriptor: int = -1) -> 
 
 def receive(socket: int) -> Message:
     """The next message; waits for it. Type 0: the peer has closed."""
-    type = ffi.new("uint32_t *")
+    kind = ffi.new("uint32_t *")
     descriptor = ffi.new("int *")
     buffer = ffi.new("char[]", DATA_MAX)
-    length = lib.rl_receive(socket, type, buffer, DATA_MAX, descriptor)
+    length = lib.rl_receive(socket, kind, buffer, DATA_MAX, descriptor)
     if length < 0:
         if ffi.errno:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
         return Message(0, b"", -1)
-    return Message(type[0], ffi.buffer(buffer, length)[:], descriptor[0])
+    return Message(kind[0], ffi.buffer(buffer, length)[:], descriptor[0])
 
 
 def failure(payload: bytes) -> Failure:
@@ -157,6 +161,80 @@ def process(payload: bytes) -> tuple[int, int]:
 def open_in_root(root: int, path: str, flags: int) -> int:
     """Open `path` beneath the directory `root`, symlinks resolved inside it (openat2(2), RESOLVE_IN_ROOT). O_CLOEXEC is implied."""
     return _check(lib.rl_open_beneath(root, os.fsencode(path), flags))
+
+
+class Counts(NamedTuple):
+    """struct rl_counts: what an unpack or a pack did. opaque_root: the layer hides all layers below it."""
+
+    entries: int
+    bytes: int
+    skipped_devices: int
+    skipped_xattrs: int
+    opaque_root: bool
+
+
+class Worker(NamedTuple):
+    """A core program at work on files."""
+
+    core: Core
+    what: str
+
+    def wait(self) -> Counts:
+        """Wait for its end. HostError, or Error for an archive at fault, with what the core says."""
+        message = receive(self.core.control)
+        self.core.wait()
+        if message.type == MSG_COUNTS:
+            value = ffi.new("struct rl_counts *")
+            ffi.buffer(value)[:] = message.payload
+            return Counts(
+                value.entries, value.bytes, value.skipped_devices, value.skipped_xattrs, bool(value.opaque_root)
+            )
+        if message.type == MSG_FAILED:
+            why = failure(message.payload)
+            text = why.text or reason(why.errno)
+            raise (HostError if why.errno else Error)(
+                f"cannot {self.what}: {text}" + (f" ({reason(why.errno)})" if why.errno else "")
+            )
+        raise Error(f"cannot {self.what}: the core program was killed")
+
+    def kill(self) -> None:
+        """End it at once, and forget what it would have said."""
+        os.kill(self.core.pid, 9)
+        self.core.wait()
+
+
+def start_unpack(
+    *, userns: int, tar: int, directory: str, single_id: bool, durable: bool, whiteout_files: bool = False
+) -> Worker:
+    """Apply the uncompressed tar that can be read from `tar` to an empty directory (unpack.h). `tar` stays the caller's."""
+    words = [
+        word
+        for word, wanted in (("single", single_id), ("durable", durable), ("whiteout-files", whiteout_files))
+        if wanted
+    ]
+    return Worker(spawn("unpack", directory, *words, descriptors=(userns, tar)), f"unpack into {directory}")
+
+
+def start_pack(*, userns: int, directory: str, tar: int) -> Worker:
+    """Write a directory to `tar` as one image layer (pack.h). `tar` stays the caller's."""
+    return Worker(spawn("pack", directory, descriptors=(userns, tar)), f"pack {directory}")
+
+
+def remove_tree(*, userns: int, path: str) -> None:
+    """Remove a tree with files of whatever owners. What is not there is success."""
+    parent, name = os.path.split(path)
+    Worker(spawn("remove", parent, name, descriptors=(userns,)), f"remove {path}").wait()
+
+
+def try_plan(*, userns: int, plan: bytes) -> Failure | None:
+    """Perform a plan in fresh namespaces, to see whether the host lets us. None, or what failed first. The plan ends with READY."""
+    core = spawn("try", plan=plan, descriptors=(userns,))
+    failed: Failure | None = None
+    while (message := receive(core.control)).type not in (0, MSG_READY):
+        if message.type == MSG_FAILED:
+            failed = failure(message.payload)
+    core.wait()
+    return failed
 
 
 def create_userns() -> tuple[int, int]:

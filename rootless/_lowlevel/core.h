@@ -102,6 +102,8 @@ enum rl_message_type {
 	RL_MSG_SIGNAL = 5,  /* int32_t; answered by RL_MSG_RESULT */
 	RL_MSG_ATTACH = 6,  /* uint32_t: mask of 1 << RL_STREAM_*; on a new connection */
 
+	RL_MSG_CLOSE = 7,   /* uint32_t: RL_STREAM_*; its reader is gone, so its writer shall learn of it (EPIPE) */
+
 	/* from the core */
 	RL_MSG_ROOTFS = 32,  /* with a descriptor: the mounted root */
 	RL_MSG_READY = 33,   /* struct rl_process: made, waits for START */
@@ -156,7 +158,9 @@ enum rl_setup_step {
 };
 
 struct rl_counts {
-	uint64_t entries, bytes, skipped_devices;
+	uint64_t entries, bytes, skipped_devices, skipped_xattrs;
+	uint32_t opaque_root; /* the layer hides all below it */
+	uint32_t _;
 };
 
 #endif

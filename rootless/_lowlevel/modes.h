@@ -11,7 +11,7 @@ int rl_mode_join(int argc, char **argv);
 /* Perform a plan in fresh namespaces of a user namespace (descriptor 5) and report its first failure, without executing anything: what the doctor asks. */
 int rl_mode_try(int argc, char **argv);
 
-/* Unpack the tar at descriptor 6 into the directory argv[2], in the user namespace at descriptor 5. argv[3]: "single" or "mapped"; argv[4]: "durable" or "quick". */
+/* Unpack the tar at descriptor 6 into the directory argv[2], in the user namespace at descriptor 5. argv[3]…: any of "single", "durable", "whiteout-files". */
 int rl_mode_unpack(int argc, char **argv);
 
 /* Pack the directory argv[2] into a tar at descriptor 6, in the user namespace at descriptor 5. */

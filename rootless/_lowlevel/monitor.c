@@ -437,7 +437,7 @@ static void clean_up(struct monitor *monitor)
 	if (monitor->state.runtime >= 0) {
 		unlinkat(monitor->state.runtime, "state.json", 0);
 		unlinkat(monitor->state.runtime, "monitor.sock", 0);
-		unlinkat(monitor->state.runtime, "network.sock", 0);
+		unlinkat(monitor->state.runtime, "slirp.sock", 0);
 		(void)rmdir(rl_text(&monitor->host, monitor->settings, 1));
 	}
 	if (monitor->removal) {

@@ -183,6 +183,8 @@ static void receive(struct rl_streams *streams, struct rl_client *client)
 		(void)rl_send(client->socket, RL_MSG_RESULT, &error, sizeof error, -1);
 	} else if (type == RL_MSG_ATTACH && length == sizeof fixed.mask) {
 		client->wants = fixed.mask;
+	} else if (type == RL_MSG_CLOSE && length == sizeof fixed.mask && (fixed.mask == RL_STREAM_STDOUT || fixed.mask == RL_STREAM_STDERR)) {
+		close_source(&streams->sources[fixed.mask]);
 	} else {
 		drop(client);
 	}

@@ -6,7 +6,7 @@ validated and normalised, but nothing in here knows the image or the host. Hot p
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..network.ports import PublishedPort
 
@@ -65,7 +65,9 @@ class CreateRequest(NamedTuple):
     terminal: bool = False
     detach: bool = False
     remove: bool = False
-    environment: tuple[tuple[str, str | None], ...] = ()  # (name, None) copies the caller's variable where set; a name ending in * copies all that match
+    environment: tuple[
+        tuple[str, str | None], ...
+    ] = ()  # (name, None) copies the caller's variable where set; a name ending in * copies all that match
     workdir: str | None = None
     user: str | None = None
     groups: tuple[str, ...] = ()  # --group-add; `keep-groups` is a word
@@ -109,3 +111,35 @@ class CreateRequest(NamedTuple):
     log_driver: str = "k8s-file"
     log_options: tuple[tuple[str, str], ...] = ()
     storage_driver: str | None = None
+
+
+def to_json(request: CreateRequest) -> dict[str, Any]:
+    """As it is kept in container.json: only what differs from "not said"."""
+    defaults = CreateRequest._field_defaults
+    kept = {name: value for name, value in request._asdict().items() if name == "image" or value != defaults[name]}
+    for name in _NESTED:
+        if name in kept:
+            kept[name] = [value._asdict() for value in kept[name]]
+    if "namespaces" in kept:
+        kept["namespaces"] = request.namespaces._asdict()
+    return kept
+
+
+def from_json(document: dict[str, Any]) -> CreateRequest:
+    """The reverse of `to_json`. Raises KeyError or TypeError for what is no request."""
+    fields = dict(document)
+    for name, value in fields.items():
+        if name in _NESTED:
+            fields[name] = tuple(_NESTED[name](**_tuples(entry)) for entry in value)
+        elif name == "namespaces":
+            fields[name] = Namespaces(**value)
+        elif isinstance(value, list):
+            fields[name] = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in value)
+    return CreateRequest(**fields)
+
+
+_NESTED: dict[str, Any] = {"mounts": Mount, "devices": Device, "ulimits": Ulimit, "ports": PublishedPort}
+
+
+def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()}

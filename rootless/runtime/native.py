@@ -152,7 +152,7 @@ def failure_error(failure: _lowlevel.Failure, plan: Sequence[Operation]) -> Erro
         )
     operation = plan[failure.operation] if failure.operation < len(plan) else Operation(failure.kind)
     if failure.kind == Kind.EXEC:
-        command = operation.texts[1][0] if operation.texts[1] else ""
+        command = str(operation.texts[1][0]) if operation.texts[1] else ""
         if failure.errno in (errno.ENOENT, errno.ENOTDIR):
             return CommandNotFound(
                 f"cannot run {command!r}: no such file in the container",
@@ -160,7 +160,7 @@ def failure_error(failure: _lowlevel.Failure, plan: Sequence[Operation]) -> Erro
             )
         return CannotInvoke(f"cannot run {command!r}: {why}")
     if failure.kind == Kind.CWD:
-        return CannotInvoke(f"cannot change to the working directory {operation.texts[0]}: {why}")
+        return CannotInvoke(f"cannot change to the working directory {operation.texts[0]!s}: {why}")
     if failure.kind == Kind.NETWORK:
         return HostError(f"cannot connect the container's network: {failure.text or why}", hint="rl doctor")
     return HostError(f"cannot {operation.describe()}: {why}", hint="rl doctor")
@@ -171,7 +171,7 @@ def describe_note(failure: _lowlevel.Failure, plan: Sequence[Operation]) -> str:
     operation = plan[failure.operation] if failure.operation < len(plan) else Operation(failure.kind)
     if operation.kind == Kind.MOUNT and operation.flags & Flag.ELSE:
         return (
-            f"this host does not let a fresh {operation.texts[2]} be mounted ({reason(failure.errno)}): the container sees the host's own at {operation.texts[1]}, "
+            f"this host does not let a fresh {operation.texts[2]!s} be mounted ({reason(failure.errno)}): the container sees the host's own at {operation.texts[1]!s}, "
             "which shows more and isolates less; rl doctor says how to get a fresh one"
         )
     return f"left out: {operation.describe()}: {reason(failure.errno)}"
