@@ -25,9 +25,6 @@ DEFAULT_SHM_SIZE = 64 << 20  # bytes
 HOSTNAME_MAX = 64  # __NEW_UTS_LEN
 UNLIMITED = 2**64 - 1  # RLIM_INFINITY
 
-DEFAULT_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-"""Nodes of /dev that every container has (config-linux.md, "Default Devices"). In a user namespace they are bind mounts of the host's."""
-
 MASKED_PATHS = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
     "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
@@ -55,7 +52,7 @@ class HostFacts(NamedTuple):
 
     uid_map, gid_map: of the container's user namespace; empty: the container is in the user namespace of its runtime.
     ulimits: the caller's own, name (without RLIMIT_, lower case) -> (soft, hard), -1 for unlimited. dev: the names in the host's /dev.
-    devices: absolute paths of nodes of the host that the caller may open, for --privileged. masked: paths of this very host to mask beside
+    devices: absolute paths of nodes of the host that the caller may open, for --privileged; without those that every container has its own of. masked: paths of this very host to mask beside
     `MASKED_PATHS`, as /sys/devices/system/cpu/cpu0/thermal_throttle.
     """
 

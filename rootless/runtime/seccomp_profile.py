@@ -198,6 +198,8 @@ def _allow(name: str, index: int, op: str, value: int, value_two: int | None = N
 
 
 def _from_file(profile: Mapping[str, Any], held: set[str], architecture: str, kernel: tuple[int, int]) -> oci.Seccomp:
+    if not isinstance(profile, dict):
+        raise UsageError("the seccomp profile is not an object")
     result: oci.Seccomp = {
         "defaultAction": _string(profile, "defaultAction", "the profile"),
         "architectures": _architectures(profile, architecture),
@@ -210,10 +212,10 @@ def _from_file(profile: Mapping[str, Any], held: set[str], architecture: str, ke
         result["flags"] = _strings(flags, "flags of the profile")
     if profile.get("listenerPath"):
         raise UsageError("the seccomp profile asks for a listener (SCMP_ACT_NOTIFY), which rl does not have")
-    rules = profile.get("syscalls") or []
-    if not isinstance(rules, list):
+    rules = profile.get("syscalls")
+    if not isinstance(rules, (list, type(None))):
         raise UsageError("syscalls of the seccomp profile: not an array")
-    for place, rule in enumerate(rules):
+    for place, rule in enumerate(rules or ()):
         where = f"rule {place} of the seccomp profile"
         if not isinstance(rule, dict):
             raise UsageError(f"{where}: not an object")
