@@ -184,7 +184,7 @@ def _remembered(cache_file: str | None, key: str) -> Program | None:
         with open(cache_file, "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return None
-            kept, _, rest = file.read(8192).decode("utf-8", "replace").partition("\n")
+            kept, _, rest = file.read(8192).decode("utf-8", "surrogateescape").partition("\n")
         major, minor, patch, seccomp = (int(word) for word in rest.split())
     except (OSError, ValueError):
         return None  # not there, or not ours: it is made again
@@ -192,14 +192,15 @@ def _remembered(cache_file: str | None, key: str) -> Program | None:
 
 
 def _remember(cache_file: str, key: str, program: Program) -> None:
-    from ..store.record import write_bytes
-
+    words = " ".join(str(int(number)) for number in (*program.version, program.seccomp))
+    temporary = f"{cache_file}.{os.getpid()}.tmp"
     try:
         os.makedirs(os.path.dirname(cache_file), mode=0o700, exist_ok=True)
+        with open(temporary, "x", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(f"{key}\n{words}\n")
+        os.rename(temporary, cache_file)
     except OSError:
         return  # a home that cannot be written to costs the 2 ms each time, no more
-    words = " ".join(str(int(number)) for number in (*program.version, program.seccomp))
-    write_bytes(cache_file, f"{key}\n{words}\n".encode(), durable=False)
 
 
 def _dotted(version: tuple[int, ...]) -> str:
