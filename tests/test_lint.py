@@ -40,8 +40,12 @@ def test_c_is_clean_under_the_analyzer(source: str) -> None:
     check("gcc", *STRICT, "-fanalyzer", "-c", "-o", os.devnull, str(LOWLEVEL / source))
 
 
+def test_the_core_builds_under_the_sanitizers(tmp_path: Path) -> None:
+    check(sys.executable, "-m", "rootless._lowlevel.build", "--asan", str(tmp_path))
+
+
 @pytest.mark.parametrize(
-    "script", [".ci/run", *(f"tools/{name}" for name in ("as-user", "demo", "packages", "prepare"))]
+    "script", [".ci/run", "bench/enter", "tools/as-user", "tools/demo", "tools/packages", "tools/prepare"]
 )
 def test_shell_scripts_parse(script: str) -> None:
     check("bash", "-n", script)
