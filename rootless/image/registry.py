@@ -25,6 +25,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, InsecureRequestWarning, MaxRetryError, NewConnectionError
 
 from .. import __version__
@@ -57,8 +60,8 @@ _READ_TIMEOUT = 60.0
 _TRIES = 8
 _PATIENCE = 120.0
 """Seconds of waiting in all for one request, whatever Retry-After says."""
-_MIRROR_TRIES = 2
-_MIRROR_PATIENCE = 5.0
+_MIRROR_TRIES = 5
+_MIRROR_PATIENCE = 15.0
 _TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _MAX_REDIRECTS = 10
@@ -214,11 +217,14 @@ class Repository:
     Thread-safe: blobs may be read by many threads at once. Close it (it is a context manager) to free connections and to end waits early.
     """
 
-    def __init__(self, endpoints: tuple[_Endpoint, ...], reference: Reference, report: Report) -> None:
+    def __init__(
+        self, endpoints: tuple[_Endpoint, ...], reference: Reference, report: Report, closed: threading.Event
+    ) -> None:
         self.reference = reference
         self._endpoints = endpoints
         self._report = report
-        self._preferred = 0
+        self._closed = closed
+        self._preferred: _Endpoint | None = None
 
     @classmethod
     def connect(
@@ -251,6 +257,7 @@ class Repository:
             ),
             reference,
             report,
+            closed,
         )
 
     def manifest(self, identifier: str) -> FetchedManifest:
@@ -271,6 +278,8 @@ class Repository:
             stream.close()
 
     def close(self) -> None:
+        """End everything that is under way in any thread, and free the connections."""
+        self._closed.set()
         for endpoint in self._endpoints:
             endpoint.close()
 
@@ -282,21 +291,27 @@ class Repository:
 
     def _first(self, act: Callable[[_Endpoint], _T], *, settle: bool) -> _T:
         """What the first endpoint that can do it gives; the error is that of the last one, which is the registry itself."""
-        *stand_ins, registry = self._endpoints[self._preferred :]
-        for endpoint in stand_ins:
+        begin = self._endpoints.index(self._preferred) if self._preferred else 0
+        failed: list[str] = []
+        for endpoint in self._endpoints[begin:]:
             try:
                 result = act(endpoint)
-            except (RegistryError, Malformed) as error:
+            except RegistryError as error:
+                if self._closed.is_set():
+                    raise
+                if not endpoint.is_mirror:
+                    if failed and error.context is None:
+                        error.context = f"before that, the mirrors failed: {'; '.join(failed)}"
+                    raise
+                failed.append(error.message)
                 self._report(Mirror(endpoint.host, True, error.message))
                 continue
-            if settle:
-                self._preferred = self._endpoints.index(endpoint)
-                self._report(Mirror(endpoint.host, False, f"serves {self.reference.familiar()}"))
+            if settle and endpoint is not self._preferred:
+                self._preferred = endpoint
+                if endpoint.is_mirror:
+                    self._report(Mirror(endpoint.host, False, f"serves {self.reference.familiar()}"))
             return result
-        result = act(registry)
-        if settle:
-            self._preferred = len(self._endpoints) - 1
-        return result
+        raise AssertionError("the last endpoint is the registry itself, which returns or raises")
 
 
 def login(
@@ -368,6 +383,7 @@ class _Endpoint:
         what = f"the manifest {self._named(identifier)}"
 
         def read(response: requests.Response) -> ManifestHead:
+            _discard(response)
             length = response.headers.get("Content-Length", "")
             return ManifestHead(
                 response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
@@ -409,7 +425,6 @@ class _Endpoint:
         return self._patiently("GET", path, {}, whole)
 
     def close(self) -> None:
-        self._closed.set()
         self._http.close()
 
     def _manifest_path(self, identifier: str) -> str:
@@ -430,6 +445,8 @@ class _Endpoint:
             try:
                 return read(self._accepted(method, path, headers))
             except Unavailable as error:
+                if self._closed.is_set():
+                    raise Interrupted(f"the request to {self.host} was ended") from error
                 pause = error.retry_after
                 if pause is None:
                     pause = min(0.125 * 2.0**attempt, 15.0) * random.uniform(0.5, 1.0)
@@ -458,17 +475,18 @@ class _Endpoint:
     def _sent(self, method: str, path: str, headers: dict[str, str], authorization: str | None) -> requests.Response:
         """Send to the base address that works. An insecure registry is first spoken to in TLS; what answers first is kept."""
         trouble: RegistryError | None = None
-        for base in self._bases:
+        bases = self._bases
+        for base in bases:
             try:
                 response = self._http.send(method, base + path, headers, authorization)
             except (Unreachable, Unavailable) as error:
-                if base == self._bases[-1]:
+                if base == bases[-1]:
                     raise (
                         trouble if isinstance(error, Unreachable) and isinstance(trouble, Unreachable) else error
                     ) from None
                 trouble = error
                 continue
-            if len(self._bases) > 1 and not (base.startswith("http:") and response.status_code == 400):
+            if len(bases) > 1 and not (base.startswith("http:") and response.status_code == 400):
                 self._bases = (base,)  # 400 is what a TLS server answers to plain HTTP
             return response
         raise AssertionError("the last base address returns or raises")
@@ -560,6 +578,8 @@ class _Http:
     def __init__(self, *, verify: bool) -> None:
         self.verify = verify
         self._sessions: dict[str, requests.Session] = {}
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._closed = False
         self._lock = threading.Lock()
 
     def send(
@@ -592,9 +612,19 @@ class _Http:
         raise RegistryError(f"{urlsplit(url).netloc} redirects more than {_MAX_REDIRECTS} times")
 
     def close(self) -> None:
+        """Close all connections. A thread that waits for one, even for its first byte, gets an error at once."""
         with self._lock:
+            self._closed = True
+            for opened in tuple(self._sockets):
+                _shut(opened)
             for session in self._sessions.values():
                 session.close()
+
+    def _opened(self, opened: socket.socket) -> None:
+        with self._lock:
+            self._sockets.add(opened)
+            if self._closed:
+                _shut(opened)
 
     def _once(self, method: str, url: str, headers: dict[str, str], form: dict[str, str] | None) -> requests.Response:
         host = urlsplit(url).netloc
@@ -630,7 +660,7 @@ class _Http:
         )  # none: a jar is all that a response changes in a session
         session.verify = self.verify
         tls = certificates.context(_registry_of(host), verify=self.verify) if url.startswith("https:") else None
-        adapter = _Adapter(tls)
+        adapter = _Adapter(tls, self._opened)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         if not self.verify:
@@ -641,17 +671,40 @@ class _Http:
 class _Adapter(HTTPAdapter):
     """requests' transport over a TLS context of ours, without the bundle of authorities that it would add."""
 
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, opened: Callable[[socket.socket], None]) -> None:
         self._tls = tls
+        self._opened = opened
         super().__init__(pool_connections=1, pool_maxsize=_MAX_CONNECTIONS)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **options)
+        self._watch(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        return super().proxy_manager_for(proxy, ssl_context=self._tls, **options)
+        manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **options)
+        self._watch(manager)
+        return manager
 
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002  the signature is requests'
+    def _watch(self, manager: Any) -> None:
+        """Have `opened` told of every socket: urllib3 gives a caller no hold on a connection before its response has come."""
+        opened = self._opened
+
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                opened(self.sock)
+
+        class Encrypted(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                opened(self.sock)
+
+        pools = (("http", HTTPConnectionPool, Plain), ("https", HTTPSConnectionPool, Encrypted))
+        manager.pool_classes_by_scheme = {
+            scheme: type(pool.__name__, (pool,), {"ConnectionCls": connection}) for scheme, pool, connection in pools
+        }
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         conn.cert_reqs = "CERT_REQUIRED" if verify else "CERT_NONE"
 
 
@@ -745,6 +798,13 @@ def _hash(body: bytes, digest: str) -> str:
 
 
 # ---- connections
+
+
+def _shut(opened: socket.socket) -> None:
+    try:
+        opened.shutdown(socket.SHUT_RDWR)
+    except (OSError, ValueError):
+        ...  # it is closed already (an SSLSocket says so by ValueError)
 
 
 def _connection_error(error: requests.RequestException, host: str) -> RegistryError:

@@ -108,6 +108,14 @@ def split_registry(text: str) -> tuple[str | None, str]:
     return None, text
 
 
+def parse_registry(text: str) -> str:
+    """A registry alone, as `login` takes it: `quay.io`, `localhost:5000`, also as the address that Docker writes (`https://index.docker.io/v1/`)."""
+    host = text.removeprefix("https://").removeprefix("http://")
+    for suffix in ("/", "/v1", "/v2"):
+        host = host.removesuffix(suffix)
+    return _check_registry(host, text)
+
+
 def is_short(text: str) -> bool:
     """True where the name says no registry, so that aliases and search lists apply to it."""
     return split_registry(text)[0] is None
@@ -145,7 +153,7 @@ def _check_registry(registry: str, text: str) -> str:
         valid = valid and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
     if not valid or len(registry) > _MAX_DOMAIN:
         raise UsageError(
-            f"invalid registry {registry!r} in the image name {text!r}",
+            f"invalid registry {registry!r}" + (f" in the image name {text!r}" if "/" in text else ""),
             hint="a name is written without a scheme: quay.io/fedora/fedora:40, localhost:5000/app"
             if "://" in text
             else None,

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import os
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -295,6 +297,14 @@ def test_mirrors_come_first_and_fail_over(served: DockerRegistry) -> None:
     ]
 
 
+def test_what_failed_before_is_said() -> None:
+    settings = Settings(mirrors={"registry.invalid": (Mirror("127.0.0.1:1"),)})
+    with connect("registry.invalid/x", settings=settings) as repository, pytest.raises(registry.Unreachable) as caught:
+        repository.manifest("latest")
+    assert caught.value.message.startswith("cannot connect to registry.invalid: ")
+    assert caught.value.context == "before that, the mirrors failed: cannot connect to 127.0.0.1:1: connection refused"
+
+
 def test_credentials_are_not_shown_to_mirrors() -> None:
     def answer(request: Request) -> Answer:
         return Answer(401, headers={"WWW-Authenticate": 'Basic realm="x"'})
@@ -428,6 +438,72 @@ def test_abort_ends_a_blocked_read(served: DockerRegistry) -> None:
                 for _ in stream:
                     pass
             assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_closing_ends_a_request_without_an_answer(encrypted: bool, tmp_path: Path) -> None:
+    """A server that accepts and never answers must not hold up a Ctrl-C."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        pair = Certificate.make(tmp_path)
+        tls.load_cert_chain(pair.certificate, pair.key)
+        asked = threading.Event()
+
+        def serve() -> None:
+            """Read a request (a TLS hello where that is not wanted is answered by a close)."""
+            while True:
+                connection, _ = silent.accept()
+                if encrypted:
+                    connection = tls.wrap_socket(connection, server_side=True)
+                held.append(connection)
+                if connection.recv(65536).startswith(b"GET"):
+                    break
+                connection.close()
+            asked.set()
+
+        held: list[socket.socket] = []
+        server = threading.Thread(target=serve)
+        server.start()
+        repository = connect(f"127.0.0.1:{silent.getsockname()[1]}/x", tls_verify=False)
+
+        def close() -> None:
+            asked.wait(10)
+            time.sleep(0.1)  # the client is in recv(2) by now, or will find the socket shut
+            repository.close()
+
+        closer = threading.Thread(target=close)
+        closer.start()
+        began = time.monotonic()
+        with pytest.raises(registry.Interrupted):
+            repository.manifest("latest")
+        assert time.monotonic() - began < 5
+        for thread in (server, closer):
+            thread.join()
+        for connection in held:
+            connection.close()
+
+
+def test_connections_are_used_again() -> None:
+    """Challenges, tokens, manifests, errors and blobs all leave the connection fit for the next request."""
+
+    def answer(request: Request) -> Answer:
+        if request.path.startswith("/token"):
+            return Answer(200, b'{"token": "t"}')
+        if "authorization" not in request.headers:
+            realm = f"http://{request.headers['host']}/token"
+            return Answer(401, b"denied", {"WWW-Authenticate": f'Bearer realm="{realm}"'})
+        if "/blobs/" in request.path:
+            return Answer(200, b"abcdef")
+        return Answer(404, b"{}") if request.path.endswith("none") else Answer(200, b"{}")
+
+    with scripted_server(answer) as server, connect(f"{server.host}/x") as repository:
+        for _ in range(3):
+            repository.manifest("latest")
+            repository.head_manifest("latest")
+            assert read(repository, Descriptor("x", digest(b"abcdef"), 6)) == b"abcdef"
+            with pytest.raises(registry.NoSuchContent):
+                repository.manifest("none")
+    assert len({request.port for request in server.requests}) == 1
 
 
 # ---- lies

@@ -143,9 +143,9 @@ def fault_proxy(upstream: str, plan: Plan) -> Iterator[FaultProxy]:
                 sent += len(chunk)
 
         def send(self, data: bytes) -> None:
-            self.wfile.write(data)
-            with lock:
+            with lock:  # before the write: the client's end of the test must not look at an old count
                 proxy.served += len(data)
+            self.wfile.write(data)
 
         def reset(self) -> None:
             """Close with RST instead of FIN: socket(7), SO_LINGER of zero."""

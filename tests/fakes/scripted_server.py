@@ -11,12 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Request:
-    """What arrived. headers: by lower-case name."""
+    """What arrived. headers: by lower-case name. port: the client's, which tells connections apart."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes = b""
+    port: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,8 @@ def scripted_server(answer: Callable[[Request], Answer]) -> Iterator[Server]:
 
         def respond(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            request = Request(
-                self.command, self.path, headers, self.rfile.read(int(headers.get("content-length", "0")))
-            )
+            body = self.rfile.read(int(headers.get("content-length", "0")))
+            request = Request(self.command, self.path, headers, body, self.client_address[1])
             server.requests.append(request)
             reply = answer(request)
             self.send_response(reply.status)

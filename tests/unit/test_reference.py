@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootless.errors import UsageError
-from rootless.oci.reference import Reference, check_tag, is_identifier, is_short, parse
+from rootless.oci.reference import Reference, check_tag, is_identifier, is_short, parse, parse_registry
 
 HEX = "0123456789abcdef" * 4
 SHA256 = f"sha256:{HEX}"
@@ -130,6 +130,26 @@ def test_parts() -> None:
     assert is_identifier(HEX) and not is_identifier(HEX.upper())
     with pytest.raises(UsageError, match="invalid tag"):
         check_tag("")
+
+
+@pytest.mark.parametrize(
+    ("text", "registry"),
+    [
+        ("quay.io", "quay.io"),
+        ("localhost:5000", "localhost:5000"),
+        ("myhost", "myhost"),
+        ("https://index.docker.io/v1/", "docker.io"),
+        ("https://quay.io/", "quay.io"),
+    ],
+)
+def test_registries(text: str, registry: str) -> None:
+    assert parse_registry(text) == registry
+
+
+@pytest.mark.parametrize("text", ["", "quay.io/team", "a b", "quay.io:x", "ftp://quay.io"])
+def test_wrong_registries(text: str) -> None:
+    with pytest.raises(UsageError, match="invalid registry"):
+        parse_registry(text)
 
 
 COMPONENT = st.from_regex(
