@@ -137,7 +137,13 @@ def flag(names: str, help: str, *, default: bool | None = False, hidden: bool = 
 
 
 def text(
-    names: str, help: str, metavar: str = "STRING", *, many: bool = False, default: str | None = None, completes: Completes = ""
+    names: str,
+    help: str,
+    metavar: str = "STRING",
+    *,
+    many: bool = False,
+    default: str | None = None,
+    completes: Completes = "",
 ) -> Option:
     return Option(names, help, "text", metavar, many, () if many else default, (), completes)
 

@@ -88,7 +88,9 @@ def complain(error: Error) -> None:
 def write_error(text: str) -> None:
     """Write to standard error in one piece, whatever its encoding; one that is closed is nobody's problem."""
     try:
-        sys.stderr.write(text.encode(sys.stderr.encoding or "utf-8", "backslashreplace").decode(sys.stderr.encoding or "utf-8"))
+        sys.stderr.write(
+            text.encode(sys.stderr.encoding or "utf-8", "backslashreplace").decode(sys.stderr.encoding or "utf-8")
+        )
         sys.stderr.flush()
     except OSError:
         ...
@@ -104,5 +106,6 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode() for character in text
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in text
     )

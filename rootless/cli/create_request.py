@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from ..engine.request import CreateRequest, Device, Mount, Namespaces, Ulimit
 from ..errors import UsageError, reason
 from ..network import ports
-from . import words
 from .units import parse_size
 
 _NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -27,17 +26,27 @@ _IGNORED_MOUNT_OPTIONS = frozenset(("cached", "delegated", "consistent", "defaul
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
 _NETWORKS_LATER = ("bridge", "pasta")
-_PLAIN_LOG_DRIVERS = {"k8s-file": "k8s-file", "json-file": "k8s-file", "none": "none"}
+_LOG_DRIVERS = {"k8s-file": "k8s-file", "json-file": "k8s-file", "none": "none"}  # json-file: so does Podman
+_DETACH_KEYS: str = CreateRequest._field_defaults["detach_keys"]
+_UMASK: int = CreateRequest._field_defaults["umask"]
+_LOG_DRIVER: str = CreateRequest._field_defaults["log_driver"]
 
 
-def create_request(image: str, command: tuple[str, ...], values: dict[str, Any], *, detach: bool = False) -> CreateRequest:
-    """values: of every option in `create_options.CREATE_OPTIONS`, as the parsers give them."""
+def create_request(
+    image: str,
+    command: tuple[str, ...],
+    values: dict[str, Any],
+    *,
+    detach: bool = False,
+    storage_driver: str | None = None,
+) -> CreateRequest:
+    """values: of every option in `create_options.CREATE_OPTIONS`, as the parsers give them. storage_driver: the global option."""
     security = _security(values["security_opt"])
     return CreateRequest(
         image=image,
         command=command,
         entrypoint=_entrypoint(values["entrypoint"]),
-        name=container_name(values["name"]),
+        name=values["name"],
         interactive=values["interactive"],
         terminal=values["tty"],
         detach=detach,
@@ -77,14 +86,15 @@ def create_request(image: str, command: tuple[str, ...], values: dict[str, Any],
         quiet=values["quiet"],
         cidfile=_file("--cidfile", values["cidfile"]),
         pidfile=_file("--pidfile", values["pidfile"]),
-        stop_signal=None if values["stop_signal"] is None else words.signal_number(values["stop_signal"], "--stop-signal"),
+        stop_signal=_signal(values["stop_signal"]),
         stop_timeout=_between("--stop-timeout", values["stop_timeout"], -1, 2**31 - 1),
         sig_proxy=values["sig_proxy"],
-        detach_keys=words.detach_keys(values["detach_keys"]),
+        detach_keys=detach_keys(values["detach_keys"]),
         oom_score_adj=_between("--oom-score-adj", values["oom_score_adj"], -1000, 1000),
         umask=_umask(values["umask"]),
         log_driver=_log_driver(values["log_driver"]),
         log_options=tuple(_pair("--log-opt", word) for word in values["log_opt"]),
+        storage_driver=storage_driver,
     )
 
 
@@ -94,10 +104,13 @@ def environment(pairs: Iterable[str], files: Iterable[str]) -> tuple[tuple[str, 
     return (*found, *(_variable(word, "--env") for word in pairs))
 
 
-def container_name(name: str | None) -> str | None:
-    if name is None or _is_name(name):
-        return name
-    _refuse("--name", name, "a name has letters, digits, _ . - and begins with a letter or digit")
+def detach_keys(word: str) -> str:
+    """Check --detach-keys before anything is made."""
+    if word != _DETACH_KEYS:
+        from ..engine.attach import parse_detach_keys
+
+        parse_detach_keys(word)
+    return word
 
 
 # ---- words in general
@@ -203,9 +216,17 @@ def _platform(word: str | None) -> str | None:
     return str(parse_platform(word))
 
 
+def _signal(word: str | None) -> int | None:
+    if word is None:
+        return None
+    from .signals import signal_number
+
+    return signal_number(word, "--stop-signal")
+
+
 def _umask(word: str | None) -> int:
     if word is None:
-        return CreateRequest._field_defaults["umask"]
+        return _UMASK
     if not word or len(word) > 4 or not set(word) <= set("01234567") or int(word, 8) > 0o777:
         _refuse("--umask", word, "write an octal number up to 0777")
     return int(word, 8)
@@ -213,10 +234,10 @@ def _umask(word: str | None) -> int:
 
 def _log_driver(word: str | None) -> str:
     if word is None:
-        return CreateRequest._field_defaults["log_driver"]
-    if word not in _PLAIN_LOG_DRIVERS:
+        return _LOG_DRIVER
+    if word not in _LOG_DRIVERS:
         _refuse("--log-driver", word, "it is k8s-file or none")
-    return _PLAIN_LOG_DRIVERS[word]
+    return _LOG_DRIVERS[word]
 
 
 # ---- mounts and devices
@@ -254,13 +275,17 @@ def _volume(word: str) -> Mount:
         _refuse("--volume", word, "write SOURCE:PATH or SOURCE:PATH:OPTIONS")
     target = _target("--volume", word, rest[0])
     options = tuple(
-        option for option in (rest[1].split(",") if len(rest) == 2 else ()) if option and option not in _IGNORED_MOUNT_OPTIONS
+        option
+        for option in (rest[1].split(",") if len(rest) == 2 else ())
+        if option and option not in _IGNORED_MOUNT_OPTIONS
     )
     for option in options:
         if option == "O" or option.startswith(("upperdir=", "workdir=", "idmap")):
             _later("--volume", word)
         if option not in _MOUNT_OPTIONS:
-            _refuse("--volume", word, f"unknown option {option!r}", hint="options are ro, rw, U, nocopy, noexec, rslave …")
+            _refuse(
+                "--volume", word, f"unknown option {option!r}", hint="options are ro, rw, U, nocopy, noexec, rslave …"
+            )
     if source.startswith(("/", ".", "~")):
         return Mount("bind", _host_path(source), target, options, make_source=True)
     if not source:
@@ -273,13 +298,27 @@ def _volume(word: str) -> Mount:
 
 def _tmpfs(word: str) -> Mount:
     target, _, options = word.partition(":")
-    return Mount("tmpfs", None, _target("--tmpfs", word, target), tuple(option for option in options.split(",") if option))
+    return Mount(
+        "tmpfs", None, _target("--tmpfs", word, target), tuple(option for option in options.split(",") if option)
+    )
 
 
 _MOUNT_KEYS = {
     "src": "source", "dst": "target", "destination": "target", "ro": "readonly", "chown": "U", "volume-subpath": "subpath",
 }  # fmt: skip
-_FLAGS = ("readonly", "rw", "U", "volume-nocopy", "bind-nonrecursive", "noexec", "nosuid", "nodev", "exec", "suid", "dev")
+_FLAGS = (
+    "readonly",
+    "rw",
+    "U",
+    "volume-nocopy",
+    "bind-nonrecursive",
+    "noexec",
+    "nosuid",
+    "nodev",
+    "exec",
+    "suid",
+    "dev",
+)
 
 
 def _mount(word: str) -> Mount:
@@ -316,7 +355,12 @@ def _mount(word: str) -> Mount:
             _refuse("--mount", word, "a tmpfs has no source")
         return Mount("tmpfs", None, target, tuple(options))
     if source is not None and not _is_name(source):
-        _refuse("--mount", word, f"{source!r} is not the name of a volume", hint="for a directory of the host write type=bind")
+        _refuse(
+            "--mount",
+            word,
+            f"{source!r} is not the name of a volume",
+            hint="for a directory of the host write type=bind",
+        )
     return Mount("volume", source, target, tuple(options))
 
 
@@ -367,7 +411,9 @@ def _device(word: str) -> Device:
     source, *rest = word.split(":")
     if not source.startswith("/"):
         if "=" in source:
-            _later("--device", word, hint="devices of the Container Device Interface come later; name the device's path")
+            _later(
+                "--device", word, hint="devices of the Container Device Interface come later; name the device's path"
+            )
         _refuse("--device", word, "the device of the host is not an absolute path")
     permissions = rest.pop() if rest and rest[-1] and set(rest[-1]) <= set("rwm") else "rwm"
     target = rest.pop() if rest else source
@@ -404,7 +450,7 @@ def _mode(option: str, word: str | None, *modes: str) -> str | None:
 def _network(word: str | None) -> str | None:
     if not word or word == "default":
         return None
-    kind, _, options = word.partition(":")
+    kind = word.partition(":")[0]
     if word in ("none", "host", "private") or kind == "slirp4netns":
         return word
     if kind in _NETWORKS_LATER or (_is_name(word) and kind not in ("container", "ns")):
@@ -450,14 +496,21 @@ def _capabilities(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _security(options: Iterable[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {"no_new_privileges": False, "seccomp_profile": None, "masked_paths": (), "unmasked_paths": ()}
+    found: dict[str, Any] = {
+        "no_new_privileges": False,
+        "seccomp_profile": None,
+        "masked_paths": (),
+        "unmasked_paths": (),
+    }
     for word in options:
         separator = "=" if "=" in word else ":"
         key, said, value = word.partition(separator)
         if key == "no-new-privileges" and value in ("", "true", "false"):
             found["no_new_privileges"] = value != "false"
         elif key == "seccomp" and value:
-            found["seccomp_profile"] = None if value == "default" else value if value == "unconfined" else _host_path(value)
+            found["seccomp_profile"] = (
+                None if value == "default" else value if value == "unconfined" else _host_path(value)
+            )
         elif key == "mask" and value:
             found["masked_paths"] += _paths(word, value)
         elif key == "unmask" and value:

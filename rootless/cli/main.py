@@ -57,7 +57,8 @@ def _understand(words: Sequence[str]) -> Invocation | int:
     if words[:1] == ["__fuse-overlay"]:
         from ..fuse_overlay.filesystem import main as serve  # the frozen executable is its own helper program
 
-        return serve(words[1:])
+        code: int = serve(words[1:])
+        return code
     invocation = parse.parse(words)
     if invocation is not None:
         return invocation

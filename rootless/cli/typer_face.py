@@ -48,10 +48,12 @@ def _application() -> typer.Typer:
     for command in (command for section in table.SECTIONS for command in table.COMMANDS if command.section == section):
         _add(app, command, command.name)
     for command in table.COMMANDS:
+        seen: set[str] = set()
         for name in (command.name, *command.aliases):
             group, _, last = name.rpartition(" ")
             if group:
-                _add(groups[group], command, last)
+                _add(groups[group], command, last, hidden=group in seen)
+            seen.add(group)
     for name, group_app in groups.items():
         app.add_typer(group_app, name=name, rich_help_panel="Groups of commands")
     return app
@@ -89,7 +91,9 @@ def _root_callback() -> Callable[..., None]:
     return _with_signature(remember, table.GLOBAL_OPTIONS)
 
 
-def _add(app: typer.Typer, command: Command, name: str) -> None:
+def _add(app: typer.Typer, command: Command, name: str, *, hidden: bool = False) -> None:
+    """Add a command under one of its names; the further ones in a group are hidden: `image rm` is shown, `image remove` works."""
+
     def invoke(context: typer.Context, **values: Any) -> Invocation:
         settled = _settle(command.options, values)
         for argument in command.arguments:
@@ -105,7 +109,7 @@ def _add(app: typer.Typer, command: Command, name: str) -> None:
         help=_plain(described),
         short_help=_plain(command.summary),
         epilog=_plain(f"Examples:\n\n{examples}") if examples else None,
-        hidden=command.hidden,
+        hidden=command.hidden or hidden,
         rich_help_panel=command.section or None,
         context_settings={"allow_interspersed_args": command.interspersed},
     )(_with_signature(invoke, command.options, command.arguments))
@@ -115,7 +119,7 @@ def _with_signature(
     function: Callable[..., Any], options: tuple[Option, ...], arguments: tuple[Argument, ...] = ()
 ) -> Callable[..., Any]:
     """The function with the parameters that Typer is to read off it."""
-    named = [("context", typer.Context, inspect.Parameter.empty)]
+    named: list[tuple[str, Any, Any]] = [("context", typer.Context, inspect.Parameter.empty)]
     for argument in arguments:
         several = argument.many or argument.remainder
         info = typer.Argument(metavar=argument.metavar + ("..." if several else ""), show_default=False)
@@ -133,16 +137,20 @@ def _with_signature(
 
 def _annotation(option: Option) -> Any:
     names = option.names.split()
-    shared: dict[str, Any] = {"help": _plain(option.help), "hidden": option.hidden}
+    described = option.help
     if option.kind == "flag":
-        shown = f"{names[-1]}=false turns it off" if option.default else None
-        return Annotated[bool, typer.Option(*names, show_default=shown or False, **shared)]
+        if option.default:
+            described += f" (the default; {names[-1]}=false does not)"
+    elif isinstance(option.default, str) or (isinstance(option.default, int) and option.default >= 0):
+        described += f" (default: {option.default})"
+    shared: dict[str, Any] = {"help": _plain(described), "hidden": option.hidden, "show_default": False}
+    if option.kind == "flag":
+        return Annotated[bool, typer.Option(*names, **shared)]
     # The names on the line are not known to Click's conversion; the last one is what a message can say.
     converted = typer.Option(
         *names,
         parser=_Converter(option),
         metavar=option.metavar,
-        show_default=str(option.default) if isinstance(option.default, str | int) and option.default not in ("", -1) else False,
         **shared,
     )
     return Annotated[list[str] if option.multiple else str, converted]
@@ -213,6 +221,13 @@ class _Command(TyperCommand):
     def make_parser(self, ctx: Any) -> _OptionParser:
         return _adopt(super().make_parser(ctx))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except failures.UsageError as error:
+            error.ctx = error.ctx or ctx  # Click's parser does not always say which command it was at
+            raise
+
 
 class _Group(TyperGroup):
     def make_parser(self, ctx: Any) -> _OptionParser:
@@ -238,7 +253,9 @@ def _fail(error: failures.ClickException) -> NoReturn:
         if known:
             raise UsageError(f"{name} is not supported yet", hint=see) from None
         near = sorted(error.possibilities or ())
-        raise UsageError(f"no such option: {name}", hint=f"did you mean {' or '.join(near)}? {see}" if near else see) from None
+        raise UsageError(
+            f"no such option: {name}", hint=f"did you mean {' or '.join(near)}? {see}" if near else see
+        ) from None
     if isinstance(error, failures.MissingParameter):
         missing = error.param.make_metavar(context) if error.param and context else "an argument"
         raise UsageError(f"{path} needs {missing}", hint=see) from None

@@ -16,7 +16,8 @@ def parse_size(text: str) -> int:
     digits = whole + fraction
     if unit not in _BINARY or not whole or (point and not fraction) or not (digits.isascii() and digits.isdecimal()):
         raise ValueError("write a number of bytes, or one with a unit: 512k, 64m, 1.5g")
-    return int(digits) * _BINARY[unit] // 10 ** len(fraction)
+    size: int = int(digits) * _BINARY[unit] // 10 ** len(fraction)
+    return size
 
 
 def human_size(size: int) -> str:
@@ -52,3 +53,36 @@ def human_span(seconds: float) -> str:
     if days < 730:
         return f"{days // 30} months"
     return f"{days // 365} years"
+
+
+def parse_time(text: str) -> float:
+    """Seconds since 1970 of an RFC 3339 time, or of its date alone (midnight UTC). ValueError for anything else.
+
+    By hand, since `rl ps` reads one for each container and `import datetime` takes 2 ms.
+    """
+    date, separator, clock = text.upper().replace(" ", "T").partition("T")
+    year, month, day = (int(part) for part in date.split("-"))
+    if not 1 <= month <= 12 or not 1 <= day <= 31:
+        raise ValueError(f"{date} is no date")
+    seconds = _days(year, month, day) * 86400.0
+    if not separator:
+        return seconds
+    offset = 0
+    if clock.endswith("Z"):
+        clock = clock[:-1]
+    else:
+        sign = "-" if "-" in clock else "+"
+        clock, separator, zone = clock.partition(sign)
+        if not separator:
+            raise ValueError(f"{text} has no time zone")
+        hours, minutes = zone.split(":")
+        offset = (int(hours) * 60 + int(minutes)) * (-60 if sign == "-" else 60)
+    hour, minute, second = clock.split(":")
+    return seconds + int(hour) * 3600 + int(minute) * 60 + float(second) - offset
+
+
+def _days(year: int, month: int, day: int) -> int:
+    """Days from 1970-01-01 in the proleptic Gregorian calendar; the year is counted from March, so that the leap day comes last."""
+    year -= month <= 2
+    months = (month + 9) % 12
+    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * months + 2) // 5 + day - 719469
