@@ -195,7 +195,7 @@ class Worker(NamedTuple):
             raise (HostError if why.errno else Error)(
                 f"cannot {self.what}: {text}" + (f" ({reason(why.errno)})" if why.errno else "")
             )
-        raise Error(f"cannot {self.what}: the core program was killed")
+        raise HostError(f"cannot {self.what}: the core program was killed")
 
     def kill(self) -> None:
         """End it at once, and forget what it would have said."""
@@ -215,9 +215,13 @@ def start_unpack(
     return Worker(spawn("unpack", directory, *words, descriptors=(userns, tar)), f"unpack into {directory}")
 
 
-def start_pack(*, userns: int, directory: str, tar: int) -> Worker:
-    """Write a directory to `tar` as one image layer (pack.h). `tar` stays the caller's."""
-    return Worker(spawn("pack", directory, descriptors=(userns, tar)), f"pack {directory}")
+def start_pack(*, userns: int, directory: str | int, tar: int) -> Worker:
+    """Write a directory (a path, or a descriptor) to `tar` as one image layer (pack.h). `tar` stays the caller's."""
+    if isinstance(directory, int):
+        core = spawn("pack", "/proc/self/fd/7", descriptors=(userns, tar, directory))
+    else:
+        core = spawn("pack", directory, descriptors=(userns, tar))
+    return Worker(core, f"pack {directory}")
 
 
 def remove_tree(*, userns: int, path: str) -> None:

@@ -138,9 +138,9 @@ def resolve(paths: Paths, text: str) -> str:
     """The full id of the container that a person means: by name, id, or an unambiguous beginning of an id. NotFound, Conflict."""
     if not text or "/" in text or text in (".", ".."):
         raise UsageError(f"invalid container name {text!r}")
-    holder = _holder(paths, text)
-    if holder and os.path.exists(f"{paths.container(holder)}/container.json"):
-        return holder
+    named = holder(paths, text)
+    if named and os.path.exists(f"{paths.container(named)}/container.json"):
+        return named
     if set(text) <= _HEX:
         matches = [entry for entry in identifiers(paths) if entry.startswith(text)]
         if len(matches) == 1:
@@ -199,7 +199,7 @@ class Draft:
             check_name(name)
             if not self._link(name):
                 raise Conflict(
-                    f"the name {name!r} is taken by container {(_holder(self._paths, name) or '?')[:12]}",
+                    f"the name {name!r} is taken by container {(holder(self._paths, name) or '?')[:12]}",
                     hint=f"rl rm {name}, or choose another name",
                 )
             return name
@@ -246,7 +246,8 @@ class Draft:
         return False
 
 
-def _holder(paths: Paths, name: str) -> str | None:
+def holder(paths: Paths, name: str) -> str | None:
+    """The id of the container that a name belongs to, None where it is free."""
     try:
         return os.readlink(paths.name(name)).rpartition("/")[2]
     except OSError:
@@ -255,17 +256,17 @@ def _holder(paths: Paths, name: str) -> str | None:
 
 def _free_stale(paths: Paths, name: str) -> bool:
     """Remove a name whose container is neither there nor being made: its maker or remover was killed. True where it did."""
-    holder = _holder(paths, name)
-    if holder is None:
+    owner = holder(paths, name)
+    if owner is None:
         return True
-    if os.path.exists(f"{paths.container(holder)}/container.json"):
+    if os.path.exists(f"{paths.container(owner)}/container.json"):
         return False
-    draft = f"{paths.tmp}/{holder}/lock"
+    draft = f"{paths.tmp}/{owner}/lock"
     if os.path.exists(draft):
         held = lock.try_lock(draft)
         if held is None:
             return False
         os.close(held)
-    if _holder(paths, name) == holder and not os.path.exists(paths.container(holder)):
+    if holder(paths, name) == owner and not os.path.exists(paths.container(owner)):
         os.unlink(paths.name(name))
     return True

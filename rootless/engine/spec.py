@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..runtime.users import ContainerUser
     from ..userns.idmap import IdMap
 
+OCI_VERSION = "1.0.2"
+"""Of the specification. Its minor versions only add, and a runtime leaves out what it does not know; but crun of Debian 12 refuses all but 1.0."""
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHM_SIZE = 64 << 20  # bytes
 HOSTNAME_MAX = 64  # __NEW_UTS_LEN
@@ -134,7 +137,7 @@ def compile_spec(
             linux["seccomp"] = seccomp
 
     spec: oci.Spec = {
-        "ociVersion": "1.2.0",
+        "ociVersion": OCI_VERSION,
         "process": process,
         "root": {"path": rootfs, "readonly": request.read_only},
         "mounts": _mounts(request, image, host=host, files=files, volumes=volumes or {}),
@@ -438,7 +441,8 @@ def _merge(defaults: Iterable[str], options: list[str]) -> list[str]:
 
 def _system_mounts(request: CreateRequest, host: HostFacts) -> list[oci.Mount]:
     """The kernel's file systems. Where a namespace is not the container's own, its file system cannot be mounted, and the host's is bound."""
-    modes, mounts = request.namespaces, list[oci.Mount]()
+    modes = request.namespaces
+    mounts: list[oci.Mount] = []
     plain = ["nosuid", "noexec", "nodev"]
     write = ["rw"] if request.privileged else ["ro"]
 

@@ -46,6 +46,7 @@ class Monitor:
             plan.append(Operation(Kind.REMOVE, (request.directory, *request.removal)))
         plan += request.mounting
         self._notes = notes
+        self._finished = False
         self._host_plan = plan
         self._plan: Sequence[Operation] = ()
         self._core = _lowlevel.spawn("monitor", request.title, plan=pack(plan), descriptors=(userns,))
@@ -83,7 +84,13 @@ class Monitor:
 
     def wait(self) -> None:
         """Close the socket and wait until the monitor has cleaned up and is gone."""
+        self._finished = True
         self._core.wait()
+
+    def abort(self) -> None:
+        """Give the attempt up: the monitor ends what it has begun, removes what it has made, and is gone when this returns."""
+        if not self._finished:
+            self.wait()
 
     def _await(self, wanted: int) -> _lowlevel.Message:
         while True:
@@ -138,6 +145,10 @@ class Joined:
 
     def signal(self, number: int) -> None:
         _lowlevel.send(self.socket, _lowlevel.MSG_SIGNAL, number.to_bytes(4, "little"))
+
+    def leave(self) -> None:
+        """Let it run on without us; its parent in the core reaps it."""
+        os.close(self.socket)
 
     def wait(self) -> None:
         self._core.wait()

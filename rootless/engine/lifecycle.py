@@ -1,0 +1,540 @@
+"""From a request to a running container, and what can be done to one: create, start, run, stop, kill, remove, wait.
+
+The order of `_launch` is the order of docs/architecture.md, "Processes of `rl run alpine true`".
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import _lowlevel
+from ..errors import Conflict, Error, HostError, NotFound, UsageError, reason
+from ..image import layout
+from ..network import modes, resolver
+from ..paths import Paths
+from ..runtime import compile as compiler
+from ..runtime import native, seccomp, users
+from ..slirp import process as slirp
+from ..store import lock, record
+from ..userns import enter
+from . import attach, container, facts, image, rootfs, spec
+from .container import Container, State
+from .engine import Engine
+from .monitor import Connection
+from .request import CreateRequest
+
+if TYPE_CHECKING:
+    from ..oci import runtime as oci
+
+_RESOLV, _HOSTS, _HOSTNAME = "resolv.conf", "hosts", "hostname"
+
+
+class Attach(NamedTuple):
+    """How the caller's terminal is connected while a container runs in the foreground."""
+
+    stdin: bool
+    terminal: bool
+    detach_keys: bytes
+    sig_proxy: bool
+
+
+# ---- create
+
+
+def create(engine: Engine, request: CreateRequest) -> Container:
+    """Make a container; nothing runs yet. Its image is fetched where the request's pull policy says so."""
+    paths = engine.paths
+    if request.name is not None:
+        container.check_name(request.name)
+    attach.parse_detach_keys(request.detach_keys)
+    mode = modes.parse(request.namespaces.network or engine.settings.network)
+    if not mode.private and (request.ports or request.publish_all) and mode.kind != "host":
+        raise UsageError(
+            f"--publish has no effect on --network {request.namespaces.network}: the ports are the other container's"
+        )
+    for words in _joined_containers(request).values():
+        container.resolve(paths, words)
+    stored = image.ensure(
+        paths,
+        request.image,
+        policy=request.pull,
+        platform=request.platform,
+        tls_verify=request.tls_verify,
+        settings=engine.settings,
+        on_event=engine.on_event,
+    )
+    config = stored.config.get("config") or {}
+    spec.command(request, config)  # an image without a command is refused here, not when it starts
+    ports = _published(engine, request, config, mode)
+    container_id = container.new_id()
+    with container.Draft(paths, container_id) as draft:
+        name = draft.take_name(request.name)
+        made = Container(
+            id=container_id,
+            name=name,
+            image=request.image,
+            image_id=stored.id,
+            layers=stored.chain_ids,
+            created=now(),
+            driver=rootfs.driver(engine, request.storage_driver),
+            mapping=stored.unpacked or "full",
+            ports=ports,
+            volumes=_volumes(engine, request, config),
+            request=request,
+        )
+        draft.commit(made, durable=not request.remove)
+    if request.cidfile:
+        _write_new(request.cidfile, container_id, "--cidfile")
+    return made
+
+
+def now() -> str:
+    """RFC 3339 in UTC with nanoseconds, as the monitor writes times."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09}Z"
+
+
+def _published(
+    engine: Engine, request: CreateRequest, config: Mapping[str, Any], mode: modes.NetworkMode
+) -> tuple[Any, ...]:
+    if mode.kind != "slirp4netns" or not (request.ports or request.publish_all):
+        return ()
+    from ..network import hostports
+    from ..network.ports import PublishedPort, parse_expose
+
+    wanted = list(request.ports)
+    if request.publish_all:
+        exposed = [*request.expose]
+        for words in config.get("ExposedPorts") or ():
+            exposed += parse_expose(words)
+        taken = {(port.container_port, port.protocol) for port in wanted}
+        wanted += [
+            PublishedPort(None, None, number, "udp" if protocol == "udp" else "tcp")
+            for number, protocol in dict.fromkeys(exposed)
+            if (number, protocol) not in taken
+        ]
+
+    def holder(port: PublishedPort) -> str | None:
+        return _publisher(engine.paths, port)
+
+    return hostports.assign(wanted, holder=holder)
+
+
+def _publisher(paths: Paths, port: Any) -> str | None:
+    """Which running container publishes a port of the host, in words."""
+    for container_id in container.identifiers(paths):
+        if not container.state(paths, container_id).running:
+            continue
+        other = container.load(paths, container_id)
+        if any(held.host_port == port.host_port and held.protocol == port.protocol for held in other.ports):
+            return f"container {other.name}"
+    return None
+
+
+def _volumes(engine: Engine, request: CreateRequest, config: Any) -> dict[str, str]:
+    """target -> name of every volume that the container uses, the anonymous ones named now."""
+    wanted = {mount.target: mount.source for mount in request.mounts if mount.kind == "volume"}
+    wanted |= dict.fromkeys(spec.image_volumes(request, config))
+    return {target: name or os.urandom(32).hex() for target, name in wanted.items()}
+
+
+# ---- start
+
+
+def run(engine: Engine, request: CreateRequest, attached: Attach | None) -> tuple[Container, int | None]:
+    """Create and start. With `attached`: also wait for its end; the exit code (None: detached, or nobody saw the end).
+
+    What could not be started is removed again, unless its command could not be executed: that container stays to be looked at, as Docker's does.
+    """
+    made = create(engine, request)
+    try:
+        return made, start(engine, made.id, attached)
+    except Error as error:
+        if error.exit_code == 125 and os.path.isdir(engine.paths.container(made.id)):
+            remove(engine, made.id, force=True)
+        raise
+
+
+def start(engine: Engine, container_id: str, attached: Attach | None) -> int | None:
+    """Start a container that does not run; with `attached` wait for its end and return its exit code. One that runs already is left alone."""
+    paths = engine.paths
+    made = container.load(paths, container_id)
+    with lock.locked(f"{paths.container(container_id)}/lock"):
+        if container.state(paths, container_id).running:
+            return None
+        monitor = _launch(engine, made, attached)
+    if attached is None:
+        monitor.detach()
+        return None
+    try:
+        code = attach.follow(
+            monitor.socket,
+            stdin=attached.stdin,
+            terminal=attached.terminal,
+            detach_keys=attached.detach_keys,
+            sig_proxy=attached.sig_proxy,
+            send_signal=lambda number: _proxy_signal(paths, container_id, number),
+        )
+    except attach.Detached:
+        monitor.detach()
+        return None
+    monitor.wait()
+    return 137 if code is None else code
+
+
+def _proxy_signal(paths: Paths, container_id: str, number: int) -> None:
+    try:
+        with Connection(paths, container_id) as connection:
+            connection.signal(number)
+    except Conflict:
+        pass  # it has ended; its exit code is on its way to us
+
+
+def _launch(engine: Engine, made: Container, attached: Attach | None) -> native.Monitor:
+    """Everything between a container's files and its running command."""
+    paths, request = engine.paths, made.request
+    directory, runtime = paths.container(made.id), paths.runtime(made.id)
+    joined = _joined(paths, request)
+    stored = layout.resolve(paths, made.image_id)
+    with _namespace(engine, joined) as namespace:
+        if namespace.notice:
+            engine.note(namespace.notice)
+        try:
+            os.mkdir(runtime, 0o700)
+        except FileExistsError:
+            _clear_runtime(runtime)
+        mounting = rootfs.mounting(paths, made)
+        if engine.on_plan:
+            engine.on_plan("root file system", mounting)
+        monitor = native.Monitor(
+            native.MonitorRequest(
+                directory=directory,
+                runtime=runtime,
+                log=None if request.log_driver == "none" else f"{directory}/log",
+                title=made.name,
+                mounting=mounting,
+                terminal=request.terminal,
+                stdin=request.interactive,
+                removal=(f"{paths.tmp}/{made.id}", paths.name(made.name)) if request.remove else None,
+            ),
+            userns=namespace.fd,
+            notes=engine.note,
+        )
+        try:
+            config = stored.config.get("config") or {}
+            root = monitor.rootfs()
+            try:
+                user = users.resolve(
+                    root,
+                    request.user if request.user is not None else config.get("User") or "",
+                    open_in_root=_lowlevel.open_in_root,
+                    groups=request.groups,
+                )
+                volumes = _mounted_volumes(paths, made, namespace, root)
+            finally:
+                os.close(root)
+            host = facts.gather(request, namespace)
+            compiled = spec.compile_spec(
+                request,
+                image=config,
+                container_id=made.id,
+                host=host,
+                user=user,
+                rootfs="rootfs",
+                files=_write_files(engine, made, host.hostname),
+                volumes=volumes,
+                joined={kind: path for kind, (path, _) in joined.items()},
+                console=attach.window_size(0) if request.terminal and attached else None,
+                seccomp_profile=_seccomp_profile(request),
+            )
+            record.write(f"{directory}/config.json", compiled, durable=False)
+            plan = compiler.container_plan(compiled, _surroundings(engine, made, compiled, namespace, host))
+            if engine.on_plan:
+                engine.on_plan("container", plan)
+            monitor.prepare(plan, compiler.clone_flags(compiled))
+            pid, _ = monitor.ready()
+            if made.ports:
+                _open_ports(made, runtime)
+            if request.pidfile:
+                _write_new(request.pidfile, str(pid), "--pidfile")
+            monitor.start_command()
+        except BaseException:
+            monitor.abort()
+            raise
+    return monitor
+
+
+def _clear_runtime(runtime: str) -> None:
+    """What a killed monitor left behind."""
+    for name in os.listdir(runtime):
+        os.unlink(f"{runtime}/{name}")
+
+
+def _namespace(engine: Engine, joined: Mapping[str, tuple[str, State]]) -> enter.UserNamespace:
+    """The user namespace: the shared one, or that of the container whose namespaces are joined, which must be the same."""
+    for _, other in joined.values():
+        return enter.of_process(other.monitor_pid, other.monitor_start_time)
+    return enter.acquire(engine.paths)
+
+
+def _joined_containers(request: CreateRequest) -> dict[str, str]:
+    """namespace type -> the container, as the user named it."""
+    return {
+        kind: mode.removeprefix("container:")
+        for kind, mode in zip(("network", "pid", "ipc", "uts"), request.namespaces[:4], strict=True)
+        if mode is not None and mode.startswith("container:")
+    }
+
+
+def _joined(paths: Paths, request: CreateRequest) -> dict[str, tuple[str, State]]:
+    """namespace type -> path of the namespace, and the state of its running container."""
+    found = {}
+    names = {"network": "net"}
+    for kind, words in _joined_containers(request).items():
+        other = container.state(paths, container.resolve(paths, words))
+        if not other.running:
+            raise Conflict(
+                f"cannot join the {kind} namespace of container {words!r}: it is not running", hint=f"rl start {words}"
+            )
+        found[kind] = (f"/proc/{other.pid}/ns/{names.get(kind, kind)}", other)
+    return found
+
+
+def _mounted_volumes(paths: Paths, made: Container, namespace: enter.UserNamespace, root: int) -> dict[str, str]:
+    if not made.volumes:
+        return {}
+    from . import volume
+
+    plain = {mount.target for mount in made.request.mounts if "nocopy" in mount.options}
+    return {
+        target: volume.prepare(paths, name, namespace=namespace, root=root, content=None if target in plain else target)
+        for target, name in made.volumes.items()
+    }
+
+
+def _write_files(engine: Engine, made: Container, host_name: str) -> spec.BundleFiles:
+    """resolv.conf, hosts and hostname of the container, written beside its bundle; a container that joins a network has those of the other."""
+    request, directory = made.request, engine.paths.container(made.id)
+    mode = modes.parse(request.namespaces.network or engine.settings.network)
+    if mode.kind == "container":
+        directory = engine.paths.container(container.resolve(engine.paths, mode.target or ""))
+    else:
+        name = resolver.hostname(mode, requested=request.hostname, container_id=made.id, host_name=host_name)
+        outgoing = resolver.outgoing_address() if mode.kind == "slirp4netns" else None
+        texts = {
+            _RESOLV: resolver.resolv_conf(
+                mode,
+                resolver.host_resolver(mode),
+                dns=request.dns,
+                search=request.dns_search,
+                options=request.dns_options,
+            ),
+            _HOSTS: resolver.hosts(
+                mode,
+                (name, made.name),
+                add_hosts=request.add_hosts,
+                host_hosts=resolver.host_hosts(mode),
+                host_address=resolver.host_address(mode, outgoing=outgoing),
+            ),
+            _HOSTNAME: f"{name}\n",
+        }
+        for file, text in texts.items():
+            # Readable by every user inside; written in place, because a running container has them mounted.
+            descriptor = os.open(
+                f"{directory}/{file}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+            )
+            try:
+                os.fchmod(descriptor, 0o644)
+                os.write(descriptor, text.encode())
+            finally:
+                os.close(descriptor)
+    return spec.BundleFiles(f"{directory}/{_RESOLV}", f"{directory}/{_HOSTS}", f"{directory}/{_HOSTNAME}")
+
+
+def _seccomp_profile(request: CreateRequest) -> Mapping[str, Any] | None:
+    if request.seccomp_profile in (None, "unconfined"):
+        return None
+    profile = record.read(request.seccomp_profile or "")
+    if not isinstance(profile, dict):
+        raise UsageError(f"the seccomp profile {request.seccomp_profile} does not exist or is not a JSON object")
+    return profile
+
+
+def _surroundings(
+    engine: Engine, made: Container, compiled: oci.Spec, namespace: enter.UserNamespace, host: spec.HostFacts
+) -> compiler.Surroundings:
+    mode = modes.parse(made.request.namespaces.network or engine.settings.network)
+    network = None
+    if mode.kind == "slirp4netns":
+        program = slirp.find(f"{engine.paths.cache}/slirp4netns")
+        api = f"{engine.paths.runtime(made.id)}/{slirp.API_SOCKET}" if made.ports else None
+        network = tuple(slirp.command(program, mode.slirp, api_socket=api))
+    return compiler.Surroundings(
+        rootfs=f"{engine.paths.container(made.id)}/rootfs",
+        network=network,
+        seccomp=_seccomp_program(engine.paths, compiled, made.request, host),
+        init=made.request.init,
+        setgroups=namespace.setgroups,
+    )
+
+
+def _seccomp_program(
+    paths: Paths, compiled: oci.Spec, request: CreateRequest, host: spec.HostFacts
+) -> tuple[bytes, int] | None:
+    policy = compiled["linux"].get("seccomp")
+    if policy is None:
+        return None
+    if request.seccomp_profile is not None:
+        return seccomp.program(paths.seccomp_cache, policy), seccomp.flags(policy)
+    from ..runtime import capabilities
+
+    allowed = capabilities.mask(compiled["process"].get("capabilities", {}).get("bounding", ()))
+    program = seccomp.default_program(
+        paths.seccomp_cache, capabilities=allowed, architecture=host.architecture, kernel=host.kernel
+    )
+    return program, seccomp.flags()
+
+
+def _open_ports(made: Container, runtime: str) -> None:
+    from ..slirp import api
+
+    api.add_ports(
+        f"{runtime}/{slirp.API_SOCKET}",
+        [(port.protocol, port.host_ip, port.host_port or 0, port.container_port) for port in made.ports],
+    )
+
+
+def _write_new(path: str, text: str, option: str) -> None:
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"cannot write {option} {path}: {reason(error)}") from error
+
+
+# ---- what can be done to one
+
+
+def kill(engine: Engine, container_id: str, number: int) -> None:
+    """Send a signal to a running container's first process. Conflict where it does not run."""
+    with Connection(engine.paths, container_id) as connection:
+        connection.signal(number)
+
+
+def stop(engine: Engine, container_id: str, *, timeout: int | None = None) -> None:
+    """Ask it to end (its stop signal), and after `timeout` seconds (None: the container's own) kill it. One that does not run is left alone."""
+    made = container.load(engine.paths, container_id)
+    number = made.request.stop_signal or _image_stop_signal(engine.paths, made)
+    patience = made.request.stop_timeout if timeout is None else timeout
+    try:
+        with Connection(engine.paths, container_id) as connection:
+            connection.signal(number)
+            if _ends_within(connection.socket, patience):
+                return
+            connection.signal(signal.SIGKILL)
+            _ends_within(connection.socket, None)
+    except Conflict:
+        return  # it does not run, or ended while we asked
+
+
+def _image_stop_signal(paths: Paths, made: Container) -> int:
+    try:
+        config = layout.resolve(paths, made.image_id).config.get("config") or {}
+    except NotFound:
+        config = {}
+    word = str(config.get("StopSignal") or "SIGTERM")
+    if word.isdecimal():
+        return int(word)
+    found = getattr(signal, word if word.startswith("SIG") else f"SIG{word}", signal.SIGTERM)
+    return int(found)
+
+
+def _ends_within(socket: int, seconds: float | None) -> bool:
+    """Wait until the monitor has recorded the end and cleaned up (it closes the connection)."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    poller = select.poll()
+    poller.register(socket, select.POLLIN)
+    ended = False
+    while True:
+        left = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000))
+        if not poller.poll(2000 if ended else left):
+            return ended  # after the end: the monitor waits for a client that does not read; the container is gone all the same
+        message = _lowlevel.receive(socket)
+        if message.type == 0:
+            return True
+        ended = ended or message.type == _lowlevel.MSG_EXITED
+
+
+def wait(engine: Engine, container_id: str) -> int:
+    """The exit code of a container, once it has ended. One that never ran: 0, as Docker says."""
+    try:
+        with Connection(engine.paths, container_id) as connection:
+            return connection.wait()
+    except (Conflict, NotFound):
+        pass  # it ended before we asked, or its monitor was killed: the files know
+    if not os.path.isdir(engine.paths.container(container_id)):
+        return 0
+    state = container.state(engine.paths, container_id)
+    return state.exit_code or 0
+
+
+def remove(engine: Engine, container_id: str, *, force: bool = False, volumes: bool = False) -> None:
+    """Remove a container that does not run; with `force` one that does, too. volumes: also its anonymous volumes."""
+    paths = engine.paths
+    if container.state(paths, container_id).running:
+        if not force:
+            raise Conflict(
+                f"container {container_id[:12]} is running",
+                hint=f"rl stop {container_id[:12]}, or rl rm --force {container_id[:12]}",
+            )
+        try:
+            with Connection(paths, container_id) as connection:
+                connection.signal(signal.SIGKILL)
+                _ends_within(connection.socket, None)
+        except Conflict:
+            pass  # it ended meanwhile
+    directory = paths.container(container_id)
+    try:
+        made: Container | None = container.load(paths, container_id)
+    except Error:
+        if not force:
+            raise
+        made = None  # damaged: its directory can go all the same
+    grave = f"{paths.tmp}/{container_id}"
+    try:
+        os.rename(directory, grave)
+    except FileNotFoundError:
+        return  # its monitor was asked to remove it, and did
+    except OSError as error:
+        raise HostError(f"cannot remove {directory}: {reason(error)}") from error
+    if made is not None and container.holder(paths, made.name) == container_id:
+        os.unlink(paths.name(made.name))
+    with enter.acquire(paths) as namespace:
+        _lowlevel.remove_tree(userns=namespace.fd, path=grave)
+    if made is not None and made.volumes and (volumes or made.request.remove):
+        from . import volume
+
+        named = {mount.source for mount in made.request.mounts if mount.kind == "volume"}
+        for name in made.volumes.values():
+            if name not in named:
+                volume.remove(paths, name)
+
+
+def streams(request: CreateRequest, *, stdin: bool | None = None) -> Attach:
+    """How the caller's terminal is connected to a container made by this request."""
+    return Attach(
+        stdin=request.interactive if stdin is None else stdin and request.interactive,
+        terminal=request.terminal,
+        detach_keys=attach.parse_detach_keys(request.detach_keys),
+        sig_proxy=request.sig_proxy and not request.terminal,
+    )
+
+
+__all__: Sequence[str] = (
+    "Attach", "create", "kill", "remove", "run", "start", "stop", "streams", "wait",
+)  # fmt: skip

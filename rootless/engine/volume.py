@@ -1,0 +1,78 @@
+"""Volumes: directories that outlive their containers. `<volumes>/<name>/_data` is what is mounted, volume.json says when and how it was made."""
+
+from __future__ import annotations
+
+import os
+
+from .. import _lowlevel
+from ..errors import Error, UsageError, reason
+from ..paths import Paths
+from ..store import lock, record
+from ..userns.enter import UserNamespace
+
+_DATA = "_data"
+
+
+def check_name(name: str) -> None:
+    """Docker's rule, as for containers: a letter or digit, then letters, digits, `_`, `.` and `-`."""
+    if (
+        not name
+        or len(name) > 128
+        or not name[0].isalnum()
+        or not all(c.isascii() and (c.isalnum() or c in "_.-") for c in name)
+    ):
+        raise UsageError(
+            f"invalid volume name {name!r}", hint="use letters, digits, '_', '.' and '-'; a path must be absolute"
+        )
+
+
+def prepare(paths: Paths, name: str, *, namespace: UserNamespace, root: int, content: str | None) -> str:
+    """The path of a volume's data, the volume made where it is new.
+
+    A new volume gets what the image has at `content` (a path in the directory `root`), as Docker does, and with it the owner and mode; None: it stays empty.
+    """
+    check_name(name)
+    directory = paths.volume(name)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    with lock.locked(f"{directory}/lock"):
+        data = f"{directory}/{_DATA}"
+        if record.read(f"{directory}/volume.json") is None:
+            if os.path.isdir(data):  # half made by somebody who was killed
+                _lowlevel.remove_tree(userns=namespace.fd, path=data)
+            os.mkdir(data, 0o755)
+            if content is not None:
+                _copy(namespace, root, content, data)
+            record.write(f"{directory}/volume.json", {"name": name, "driver": "local"})
+    return data
+
+
+def remove(paths: Paths, name: str) -> None:
+    """Remove a volume and its data. What is not there is success."""
+    from ..userns import enter
+
+    with enter.acquire(paths) as namespace:
+        _lowlevel.remove_tree(userns=namespace.fd, path=paths.volume(name))
+
+
+def _copy(namespace: UserNamespace, root: int, content: str, data: str) -> None:
+    """Copy a directory of the mounted root, owners and all, by packing and unpacking it in the user namespace."""
+    try:
+        source = _lowlevel.open_in_root(root, content, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Error(f"cannot read {content} of the image: {reason(error)}") from error
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        packer = _lowlevel.start_pack(userns=namespace.fd, directory=source, tar=writer)
+        os.close(writer)
+        writer = -1
+        unpacker = _lowlevel.start_unpack(
+            userns=namespace.fd, tar=reader, directory=data, single_id=namespace.single_id, durable=True
+        )
+    finally:
+        for descriptor in (source, reader, writer):
+            if descriptor >= 0:
+                os.close(descriptor)
+    packer.wait()
+    unpacker.wait()
