@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from ..errors import Conflict, HostError, UsageError, reason
+from .modes import NetworkMode
 from .ports import Protocol, PublishedPort, bracketed
 
 _TRIES = 64
@@ -29,6 +30,27 @@ def assign(ports: Sequence[PublishedPort], *, holder: Holder | None = None) -> t
             _claim(taken, port)
             _check(port, limit, holder)
     return tuple(_choose(port, limit, taken, holder) for port in ports)
+
+
+def notice(ports: Sequence[PublishedPort], mode: NetworkMode) -> str | None:
+    """What the user should know about ports that are published but not all that one may expect; None where there is nothing to say.
+
+    libslirp has no connection tracking for UDP: with the host's loopback closed to the container, its answers to the host are closed out too
+    (https://github.com/containers/podman/issues/4586). Clients on other machines, and those that use the very address that was published, are served.
+    """
+    if mode.kind != "slirp4netns" or mode.slirp.allow_host_loopback:
+        return None
+    deaf = [
+        port
+        for port in ports
+        if port.protocol == "udp" and (_is_any(port.host_ip) or (port.host_ip or "").startswith("127."))
+    ]
+    if not deaf:
+        return None
+    return (
+        f"{deaf[0]} does not answer clients on this host's loopback: use --network slirp4netns:allow_host_loopback=true,"
+        " or publish on another address of this host"
+    )
 
 
 def lowest_port() -> int:

@@ -49,7 +49,8 @@ def list_ports(api_socket: str) -> list[dict[str, Any]]:
     """The entries of list_hostfwd: id, proto, host_addr, host_port, guest_addr, guest_port."""
     answer = _call(api_socket, {"execute": "list_hostfwd"})
     try:
-        return [dict(entry) for entry in answer["return"]["entries"]]
+        # The manual page has the entries within "return", 1.2.0 sends them bare.
+        return [dict(entry) for entry in answer.get("return", answer)["entries"]]
     except (KeyError, TypeError, ValueError):
         raise HostError(f"slirp4netns cannot list its ports: {str(answer)[:200]}") from None
 
