@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from typing import Literal, Required, TypedDict
 
-VERSION = "1.2.0"
-"""What we write as `ociVersion`: the oldest version that has every field we use, so that older runtimes take it."""
-
 NamespaceType = Literal["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"]
 Status = Literal["creating", "created", "running", "stopped"]
 
