@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -193,6 +194,33 @@ def test_basic(served: DockerRegistry, home: Path) -> None:
         assert Path(stored.where).stat().st_mode & 0o777 == 0o600
         with connect(name) as repository:
             read(repository, fetch(repository).layers[0])
+
+
+def test_logins_are_shared_with_skopeo(served: DockerRegistry, home: Path) -> None:
+    """What one of the two stores, the other uses."""
+    with DockerRegistry(served.storage, basic=True) as server:
+        image = f"docker://{server.host}/team/app:1"
+        stored = registry.login(server.host, Credentials(username=USERNAME, password=PASSWORD), settings=Settings())
+        skopeo("inspect", "--tls-verify=false", "--authfile", stored.where, image)
+        credentials.erase(server.host)
+        theirs = home / ".config/containers/auth.json"
+        skopeo(
+            "login",
+            "--tls-verify=false",
+            "--authfile",
+            str(theirs),
+            "-u",
+            USERNAME,
+            "-p",
+            PASSWORD,
+            server.host,
+        )
+        with connect(f"{server.host}/team/app:1") as repository:
+            fetch(repository)
+
+
+def skopeo(*arguments: str) -> None:
+    subprocess.run(["skopeo", *arguments], check=True, capture_output=True)
 
 
 def test_bearer(served: DockerRegistry, tmp_path: Path) -> None:
