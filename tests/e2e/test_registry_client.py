@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import socket
-import ssl
 import subprocess
 import threading
 import time
@@ -310,6 +309,28 @@ def test_redirect_loops_end() -> None:
         repository.manifest("latest")
 
 
+def test_nothing_secret_leaves_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry in verified TLS can neither redirect us to plain HTTP nor have our password sent there for a token."""
+    pair = Certificate.make(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pair.certificate))  # also: the system's authorities are those of OpenSSL
+    answers = iter(
+        [
+            Answer(200, b"{}"),
+            Answer(307, headers={"Location": "http://127.0.0.1:1/x"}),
+            Answer(401, headers={"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token"'}),
+        ]
+    )
+    with (
+        scripted_server(lambda _: next(answers), tls=pair.context()) as server,
+        connect(f"{server.host}/x", tls_verify=True, credentials=Credentials(username="a", password="b")) as repository,
+    ):
+        repository.manifest("latest")
+        with pytest.raises(RegistryError, match="redirects to .* not an https address"):
+            repository.manifest("latest")
+        with pytest.raises(RegistryError, match="sends us for a token to .* not an https address"):
+            repository.manifest("latest")
+
+
 # ---- mirrors
 
 
@@ -368,6 +389,14 @@ def test_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CONNECT", "registry.invalid:443"),
         ("GET", "http://registry.invalid/v2/x/manifests/latest"),
     ]
+
+
+def test_the_address_of_docker_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted_server(lambda _: Answer(403)) as proxy, connect("alpine") as repository:
+        monkeypatch.setenv("https_proxy", f"http://{proxy.host}")
+        with pytest.raises(registry.Unreachable, match="cannot reach registry-1.docker.io through the proxy: "):
+            repository.manifest("latest")
+    assert [(request.method, request.path) for request in proxy.requests] == [("CONNECT", "registry-1.docker.io:443")]
 
 
 # ---- faults
@@ -472,9 +501,7 @@ def test_abort_ends_a_blocked_read(served: DockerRegistry) -> None:
 def test_closing_ends_a_request_without_an_answer(encrypted: bool, tmp_path: Path) -> None:
     """A server that accepts and never answers must not hold up a Ctrl-C."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        pair = Certificate.make(tmp_path)
-        tls.load_cert_chain(pair.certificate, pair.key)
+        tls = Certificate.make(tmp_path).context()
         asked = threading.Event()
 
         def serve() -> None:

@@ -64,6 +64,12 @@ class Certificate:
         )
         return made
 
+    def context(self) -> ssl.SSLContext:
+        """For a server that shows this certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
 
 class DockerRegistry:
     """A registry that runs for the length of a with-block. host: `127.0.0.1:port`, url: that with its scheme, pid: its process.

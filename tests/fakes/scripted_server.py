@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,8 +39,8 @@ class Server:
 
 
 @contextmanager
-def scripted_server(answer: Callable[[Request], Answer]) -> Iterator[Server]:
-    """Serve `answer` (called by many threads) for the length of the with-block."""
+def scripted_server(answer: Callable[[Request], Answer], *, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """Serve `answer` (called by many threads) for the length of the with-block. tls: speak HTTPS by this context."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -67,6 +68,8 @@ def scripted_server(answer: Callable[[Request], Answer]) -> Iterator[Server]:
             """Tests are quiet."""
 
     with quiet_server(Handler) as listening:
+        if tls is not None:
+            listening.socket = tls.wrap_socket(listening.socket, server_side=True, do_handshake_on_connect=False)
         server = Server(f"127.0.0.1:{listening.server_address[1]}")
         yield server
 
