@@ -20,6 +20,9 @@ MAX_GROUPS = 65536  # NGROUPS_MAX
 OpenInRoot = Callable[[int, str, int], int]
 """(descriptor of the root, path in it, flags of open(2)) -> a new descriptor, or OSError."""
 
+_Group = tuple[str, int, list[str]]
+"""Name, id, members."""
+
 
 class ContainerUser(NamedTuple):
     """uid and gid are ids inside the container; groups are the supplementary ones, without gid; name is empty where passwd has none."""
@@ -31,36 +34,20 @@ class ContainerUser(NamedTuple):
     name: str = ""
 
 
-class _Entry(NamedTuple):
-    """A line of passwd."""
-
-    name: str
-    uid: int
-    gid: int
-    home: str
-
-
-class _Group(NamedTuple):
-    name: str
-    gid: int
-    members: tuple[str, ...]
-
-
 def resolve(root: int, user: str, *, open_in_root: OpenInRoot, groups: Iterable[str] = ()) -> ContainerUser:
     """Docker's rules for `user` (empty, `uid`, `name`, each with `:gid` or `:group`) and the names or numbers of --group-add.
 
     root: descriptor of the container's root directory. A name is looked up before a number is taken as one. A number that passwd does not
     have has gid 0, HOME / and no further groups; a user whose group is given has no groups but those. UsageError where a name is unknown.
     """
-    wanted_user, colon, wanted_group = user.partition(":")
-    if not wanted_user and colon:
-        wanted_user = "0"
-    entry = _find_user(_passwd(root, open_in_root), wanted_user or "0")
+    name, _, wanted_group = user.partition(":")
+    wanted_user = name or "0"
+    entry = _find_user(_passwd(root, open_in_root), wanted_user)
     if entry is None:
-        number = _number(wanted_user or "0")
+        number = _number(wanted_user)
         if number is None:
             raise UsageError(f"unable to find user {wanted_user}: no matching entries in passwd file")
-        entry = _Entry("", number, 0, "/")
+        entry = ContainerUser(number, 0)
 
     extra = [word for word in groups if word != "keep-groups"]
     gid, supplementary = entry.gid, list[int]()
@@ -69,13 +56,13 @@ def resolve(root: int, user: str, *, open_in_root: OpenInRoot, groups: Iterable[
         if wanted_group:
             gid = _find_group(known, wanted_group)
         elif entry.name:
-            supplementary = [group.gid for group in known if entry.name in group.members]
+            supplementary = [number for _, number, members in known if entry.name in members]
         supplementary += [_find_group(known, word) for word in extra]
     unique = tuple(group for group in dict.fromkeys(supplementary) if group != gid)
-    return ContainerUser(entry.uid, gid, unique[:MAX_GROUPS], entry.home or "/", entry.name)
+    return entry._replace(gid=gid, groups=unique[:MAX_GROUPS])
 
 
-def _find_user(entries: Iterable[_Entry], wanted: str) -> _Entry | None:
+def _find_user(entries: Iterable[ContainerUser], wanted: str) -> ContainerUser | None:
     """By name, else by number; the first line counts, as for getpwnam(3)."""
     number, by_number = _number(wanted), None
     for entry in entries:
@@ -87,23 +74,24 @@ def _find_user(entries: Iterable[_Entry], wanted: str) -> _Entry | None:
 
 
 def _find_group(known: Iterable[_Group], wanted: str) -> int:
-    for group in known:
-        if group.name == wanted:
-            return group.gid
+    for name, gid, _ in known:
+        if name == wanted:
+            return gid
     number = _number(wanted)
     if number is None:
         raise UsageError(f"unable to find group {wanted}: no matching entries in group file")
     return number
 
 
-def _passwd(root: int, open_in_root: OpenInRoot) -> Iterator[_Entry]:
+def _passwd(root: int, open_in_root: OpenInRoot) -> Iterator[ContainerUser]:
+    """The lines of passwd, with no groups yet."""
     for line in _lines(root, "/etc/passwd", open_in_root):
         fields = line.split(":")
         if len(fields) >= 4 and fields[0]:
             uid, gid = _number(fields[2]), _number(fields[3])
             if uid is not None and gid is not None:
                 home = fields[5] if len(fields) > 5 else ""
-                yield _Entry(fields[0], uid, gid, home if "\0" not in home else "")
+                yield ContainerUser(uid, gid, (), home if home and "\0" not in home else "/", fields[0])
 
 
 def _groups(root: int, open_in_root: OpenInRoot) -> Iterator[_Group]:
@@ -112,7 +100,7 @@ def _groups(root: int, open_in_root: OpenInRoot) -> Iterator[_Group]:
         if len(fields) >= 3 and fields[0]:
             gid = _number(fields[2])
             if gid is not None:
-                yield _Group(fields[0], gid, tuple(fields[3].split(",")) if len(fields) > 3 and fields[3] else ())
+                yield fields[0], gid, fields[3].split(",") if len(fields) > 3 and fields[3] else []
 
 
 def _number(word: str) -> int | None:
