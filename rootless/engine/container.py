@@ -30,13 +30,14 @@ _HEX = frozenset("0123456789abcdef")
 class Container(NamedTuple):
     """container.json. created: RFC 3339. layers: chain ids, lowest first. ports: with their host ports chosen. driver: of the root file system.
 
-    volumes: target -> volume name. mapping: `full` or `single`, as its layers were unpacked.
+    command: what it executes, of the request or the image. volumes: target -> volume name. mapping: `full` or `single`, as its layers were unpacked.
     """
 
     id: str
     name: str
     image: str
     image_id: str
+    command: tuple[str, ...]
     layers: tuple[str, ...]
     created: str
     driver: str
@@ -85,6 +86,7 @@ def load(paths: Paths, container_id: str) -> Container:
         fields = {name: document[name] for name in Container._fields}
         fields["ports"] = tuple(PublishedPort(**port) for port in document["ports"])
         fields["layers"] = tuple(document["layers"])
+        fields["command"] = tuple(document["command"])
         fields["request"] = request_from_json(document["request"])
     except (KeyError, TypeError) as error:
         raise StoreError(f"{path} is damaged: {error}", hint="rl rm --force removes the container") from error

@@ -69,7 +69,7 @@ def create(engine: Engine, request: CreateRequest) -> Container:
         on_event=engine.on_event,
     )
     config = stored.config.get("config") or {}
-    spec.command(request, config)  # an image without a command is refused here, not when it starts
+    command = spec.command(request, config)  # an image without a command is refused here, not when it starts
     ports = _published(engine, request, config, mode)
     container_id = container.new_id()
     with container.Draft(paths, container_id) as draft:
@@ -79,6 +79,7 @@ def create(engine: Engine, request: CreateRequest) -> Container:
             name=name,
             image=request.image,
             image_id=stored.id,
+            command=tuple(command),
             layers=stored.chain_ids,
             created=now(),
             driver=rootfs.driver(engine, request.storage_driver),
