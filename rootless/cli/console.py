@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..image import events
-from .context import Context, in_colour, printable, write_error
+from .context import Context, printable, warning_mark, write_error
 from .units import human_size
 
 if TYPE_CHECKING:
@@ -44,10 +44,7 @@ class Reporter:
             return
         if not self._context.shows("warn" if level == "warning" else level):
             return
-        head = ""
-        if level == "warning":
-            head = "\33[1;33mwarning:\33[0m " if in_colour(sys.stderr) else "warning: "
-        line = f"{head}{printable(message)}\n"
+        line = f"{warning_mark() if level == 'warning' else ''}{printable(message)}\n"
         if isinstance(self._layers, _Bars):
             self._layers.above(line)
         else:

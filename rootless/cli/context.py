@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from .. import paths, settings
 from ..errors import Error
 
 if TYPE_CHECKING:
+    from ..engine.engine import Engine
+    from ..runtime.plan import Operation
     from .console import Reporter
 
 LEVELS = ("debug", "info", "warn", "error")
@@ -24,6 +26,7 @@ class Context:
         self._options = options
         self.debug: bool = options["debug"]
         self.level: str = "debug" if self.debug else options["log_level"]
+        self.storage_driver: str | None = options["storage_driver"]
         self._reporter: Reporter | None = None
 
     @cached_property
@@ -37,8 +40,7 @@ class Context:
     def settings(self) -> settings.Settings:
         """The settings file, overruled by --storage-driver."""
         found = settings.load(paths.from_environment(self._options["root"], self._options["runroot"]))
-        driver = self._options["storage_driver"]
-        return found._replace(storage_driver=driver) if driver else found
+        return found._replace(storage_driver=self.storage_driver) if self.storage_driver else found
 
     def shows(self, level: str) -> bool:
         """Whether messages of this level are wanted."""
@@ -55,6 +57,22 @@ class Context:
             self._reporter(event)
 
         return report
+
+    def engine(self, *, quiet: bool = False) -> Engine:
+        """What the use cases of containers are given. --debug prints each plan, one line an operation."""
+        from ..engine.engine import Engine
+
+        return Engine(
+            paths=self.paths,
+            settings=self.settings,
+            note=self._note,
+            on_event=self.on_event(quiet=quiet),
+            on_plan=_print_plan if self.debug else None,
+        )
+
+    def _note(self, message: str) -> None:
+        if self.shows("warn"):
+            write_error(f"{warning_mark()}{printable(message)}\n")
 
     def close(self) -> None:
         """Leave the terminal in order."""
@@ -83,6 +101,20 @@ def complain(error: Error) -> None:
     if error.hint:
         lines += [f"{dim}hint:{plain} {printable(line)}" for line in error.hint.splitlines()]
     write_error("\n".join(lines) + "\n")
+
+
+def warning_mark() -> str:
+    """What stands before a warning."""
+    return "\33[1;33mwarning:\33[0m " if in_colour(sys.stderr) else "warning: "
+
+
+def _print_plan(title: str, operations: Iterable[Operation]) -> None:
+    write_error(
+        "".join(
+            f"{line}\n"
+            for line in (f"plan of the {title}:", *(f"    {operation.describe()}" for operation in operations))
+        )
+    )
 
 
 def write_error(text: str) -> None:

@@ -73,10 +73,10 @@ LATER = MappingProxyType(
             "cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems decryption-key device-cgroup-rule device-read-bps "
             "device-read-iops device-write-bps device-write-iops disable-content-trust domainname env-merge gidmap gpus group-entry health-cmd "
             "health-interval health-on-failure health-retries health-start-interval health-start-period health-timeout hostuser http-proxy "
-            "image-volume init-ctr init-path intel-rdt-closid ip ip6 ipc isolation kernel-memory link link-local-ip mac-address memory "
+            "image-volume init-ctr init-path intel-rdt-closid ip ip6 isolation kernel-memory link link-local-ip mac-address memory "
             "memory-reservation memory-swap memory-swappiness network-alias no-healthcheck no-hostname no-hosts oom-kill-disable os passwd "
             "passwd-entry personality pids-limit pod preserve-fd preserve-fds rdt-class read-only-tmpfs replace requires restart retry retry-delay "
-            "rootfs runtime sdnotify secret shm-size-systemd stop-timeout storage-opt subgidname subuidname systemd timeout tz uidmap unsetenv "
+            "rootfs runtime sdnotify secret shm-size-systemd storage-opt subgidname subuidname systemd timeout tz uidmap unsetenv "
             "unsetenv-all variant volume-driver volumes-from"
         ).split()
     }

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from ..engine.request import CreateRequest, Device, Mount, Namespaces, Ulimit
 from ..errors import UsageError, reason
-from ..network import ports
+from ..network import modes, ports
 from .units import parse_size
 
 _NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -25,9 +25,7 @@ _MOUNT_OPTIONS = frozenset(
 _IGNORED_MOUNT_OPTIONS = frozenset(("cached", "delegated", "consistent", "default"))  # of Docker on a Mac
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
-_NETWORKS_LATER = ("bridge", "pasta")
 _LOG_DRIVERS = {"k8s-file": "k8s-file", "json-file": "k8s-file", "none": "none"}  # json-file: so does Podman
-_DETACH_KEYS: str = CreateRequest._field_defaults["detach_keys"]
 _UMASK: int = CreateRequest._field_defaults["umask"]
 _LOG_DRIVER: str = CreateRequest._field_defaults["log_driver"]
 
@@ -89,7 +87,7 @@ def create_request(
         stop_signal=_signal(values["stop_signal"]),
         stop_timeout=_between("--stop-timeout", values["stop_timeout"], -1, 2**31 - 1),
         sig_proxy=values["sig_proxy"],
-        detach_keys=detach_keys(values["detach_keys"]),
+        detach_keys=values["detach_keys"],
         oom_score_adj=_between("--oom-score-adj", values["oom_score_adj"], -1000, 1000),
         umask=_umask(values["umask"]),
         log_driver=_log_driver(values["log_driver"]),
@@ -102,15 +100,6 @@ def environment(pairs: Iterable[str], files: Iterable[str]) -> tuple[tuple[str, 
     """-e and --env-file: the files come first, so that a word of the command line overrules them."""
     found = [_variable(line, f"{path}:{number}") for path in files for number, line in _lines("--env-file", path)]
     return (*found, *(_variable(word, "--env") for word in pairs))
-
-
-def detach_keys(word: str) -> str:
-    """Check --detach-keys before anything is made."""
-    if word != _DETACH_KEYS:
-        from ..engine.attach import parse_detach_keys
-
-        parse_detach_keys(word)
-    return word
 
 
 # ---- words in general
@@ -448,14 +437,10 @@ def _mode(option: str, word: str | None, *modes: str) -> str | None:
 
 
 def _network(word: str | None) -> str | None:
-    if not word or word == "default":
+    if not word:
         return None
-    kind = word.partition(":")[0]
-    if word in ("none", "host", "private") or kind == "slirp4netns":
-        return word
-    if kind in _NETWORKS_LATER or (_is_name(word) and kind not in ("container", "ns")):
-        _later("--network", word, hint="the networks are slirp4netns (the default), none, host and container:NAME")
-    return _mode("--network", word, "slirp4netns", "none", "host")
+    modes.parse(word)
+    return word
 
 
 def _user_namespace(word: str | None) -> str | None:

@@ -7,7 +7,7 @@ import sys
 from ..errors import Error, UsageError
 from ..image import credentials
 from ..oci.reference import DEFAULT_REGISTRY
-from .context import Context, complain, write_error
+from .context import Context, complain, warning_mark, write_error
 
 
 def login(
@@ -38,7 +38,7 @@ def login(
     given = credentials.Credentials(username=username, password=password)
     stored = check(host, given, settings=context.settings, tls_verify=tls_verify, on_event=context.on_event())
     if stored.plain:
-        write_error(f"warning: the password is kept unencrypted in {stored.where}\n")
+        write_error(f"{warning_mark()}the password is kept unencrypted in {stored.where}\n")
     print("Login succeeded")
     return 0
 

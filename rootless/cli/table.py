@@ -108,7 +108,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "ps",
         "List containers",
-        "rootless.cli.container:ps",
+        "rootless.cli.listing:ps",
         (),
         (
             flag("-a --all", "Show also those that do not run"),
@@ -125,7 +125,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "logs",
         "Show what a container wrote",
-        "rootless.cli.container:logs",
+        "rootless.cli.output:logs",
         (_CONTAINER,),
         (
             flag("-f --follow", "Go on while the container runs"),
@@ -146,7 +146,6 @@ COMMANDS: tuple[Command, ...] = (
             flag("-a --all", "Stop all running containers"),
             _IGNORE,
             integer("-t --time --timeout", "Seconds to wait before the kill; -1 to wait for ever", "SECONDS"),
-            text("-s --signal", "Signal to send first", "SIGNAL"),
         ),
         aliases=("container stop",),
         section="Containers",
