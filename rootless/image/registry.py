@@ -361,10 +361,12 @@ class _Endpoint:
 
     def ping(self) -> None:
         """Succeed where the registry accepts our credentials (distribution-spec, "Determining Support")."""
-        self._patiently("GET", distribution.API_VERSION_PATH, {}, lambda response: _body(response, _MAX_ERROR_BODY))
+        self._patiently(
+            self.host, "GET", distribution.API_VERSION_PATH, {}, lambda response: _body(response, _MAX_ERROR_BODY)
+        )
 
     def manifest(self, identifier: str) -> FetchedManifest:
-        what = f"the manifest {self._named(identifier)}"
+        what = self._named(identifier)
 
         def read(response: requests.Response) -> FetchedManifest:
             body = _body(response, MAX_MANIFEST + 1)
@@ -377,10 +379,10 @@ class _Endpoint:
                     raise RegistryError(f"{what} has the digest {_hash(body, digest)} and should have {digest}")
             return FetchedManifest(media_type, identifier if ":" in identifier else _hash(body, "sha256:"), body)
 
-        return self._patiently("GET", self._manifest_path(identifier), {"Accept": ", ".join(ACCEPT)}, read)
+        return self._patiently(what, "GET", self._manifest_path(identifier), {"Accept": ", ".join(ACCEPT)}, read)
 
     def head_manifest(self, identifier: str) -> ManifestHead:
-        what = f"the manifest {self._named(identifier)}"
+        what = self._named(identifier)
 
         def read(response: requests.Response) -> ManifestHead:
             _discard(response)
@@ -391,10 +393,10 @@ class _Endpoint:
                 int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None,
             )
 
-        return self._patiently("HEAD", self._manifest_path(identifier), {"Accept": ", ".join(ACCEPT)}, read)
+        return self._patiently(what, "HEAD", self._manifest_path(identifier), {"Accept": ", ".join(ACCEPT)}, read)
 
     def blob(self, descriptor: Descriptor, offset: int) -> BlobStream:
-        what = f"the blob {self._named(descriptor.digest)}"
+        what = self._named(descriptor.digest)
         path = distribution.blob_path(self._repository, descriptor.digest)
 
         def ranged(response: requests.Response) -> BlobStream | None:
@@ -415,14 +417,14 @@ class _Endpoint:
 
         if 0 < offset < descriptor.size:
             try:
-                stream = self._patiently("GET", path, {"Range": distribution.range_from(offset)}, ranged)
+                stream = self._patiently(what, "GET", path, {"Range": distribution.range_from(offset)}, ranged)
             except Refused as error:
                 if error.status != 416:
                     raise
                 stream = None
             if stream is not None:
                 return stream
-        return self._patiently("GET", path, {}, whole)
+        return self._patiently(what, "GET", path, {}, whole)
 
     def close(self) -> None:
         self._http.close()
@@ -436,19 +438,19 @@ class _Endpoint:
     # ---- patience
 
     def _patiently(
-        self, method: str, path: str, headers: dict[str, str], read: Callable[[requests.Response], _T]
+        self, what: str, method: str, path: str, headers: dict[str, str], read: Callable[[requests.Response], _T]
     ) -> _T:
         """Send a request until it succeeds, is refused, or our patience ends; give what `read` makes of the good response."""
         tries, patience = (_MIRROR_TRIES, _MIRROR_PATIENCE) if self.is_mirror else (_TRIES, _PATIENCE)
         begun = time.monotonic()
         for attempt in range(1, tries + 1):
             try:
-                return read(self._accepted(method, path, headers))
+                return read(self._accepted(what, method, path, headers))
             except Unavailable as error:
                 if self._closed.is_set():
                     raise Interrupted(f"the request to {self.host} was ended") from error
-                pause = error.retry_after
-                if pause is None:
+                pause = error.retry_after or 0.0
+                if not pause:
                     pause = min(0.125 * 2.0**attempt, 15.0) * random.uniform(0.5, 1.0)
                 if attempt == tries or time.monotonic() - begun + pause > patience:
                     raise
@@ -457,19 +459,19 @@ class _Endpoint:
                 raise Interrupted(f"the wait for {self.host} was ended")
         raise AssertionError("the last try returns or raises")
 
-    def _accepted(self, method: str, path: str, headers: dict[str, str]) -> requests.Response:
+    def _accepted(self, what: str, method: str, path: str, headers: dict[str, str]) -> requests.Response:
         """One request with authorization where it is needed; a response below 400, or the error that the answer means."""
         shown = self._authorization.current()
         response = self._sent(method, path, headers, shown)
         if response.status_code == 401:
             challenges = distribution.parse_challenges(response.headers.get("WWW-Authenticate", ""))
-            denied = _failure(response, self.host, self._repository)
+            denied = _failure(response, self.host, what)
             renewed = self._authorization.renew(challenges, rejected=shown)
             if renewed is None:
                 raise denied
             response = self._sent(method, path, headers, renewed)
         if response.status_code >= 300:  # redirects were followed
-            raise _failure(response, self.host, self._repository)
+            raise _failure(response, self.host, what)
         return response
 
     def _sent(self, method: str, path: str, headers: dict[str, str], authorization: str | None) -> requests.Response:
@@ -558,7 +560,8 @@ class _Authorization:
             shown = _basic(found.username, found.password) if found else None
             response = self._http.send("GET", f"{realm}{separator}{urlencode(query)}", {}, shown)
         if response.status_code != 200:
-            raise _failure(response, self._host, self._repository, source=found.source if found else None)
+            what = f"{self._host}/{self._repository}" if self._repository else self._host
+            raise _failure(response, self._host, what, source=found.source if found else None)
         return _read_token(_body(response, _MAX_TOKEN_BODY), url.netloc)
 
     def _find(self) -> Credentials | None:
@@ -732,10 +735,8 @@ def _discard(response: requests.Response) -> None:
         ...  # nobody wants this body; the connection is closed
 
 
-def _failure(
-    response: requests.Response, host: str, repository: str, *, source: str | None = None
-) -> Refused | Unavailable:
-    """The error that a response of 300 or more means. source: where the credentials are from that were refused."""
+def _failure(response: requests.Response, host: str, what: str, *, source: str | None = None) -> Refused | Unavailable:
+    """The error that a response of 300 or more means. what: was asked for. source: where the credentials are from that were refused."""
     status = response.status_code
     wait = distribution.parse_retry_after(response.headers.get("Retry-After"), now=time.time())
     try:
@@ -743,7 +744,6 @@ def _failure(
     except Unavailable:
         told = ()
     said = f"{status} {response.reason or ''}".strip() + "".join(f", {entry}" for entry in told[:3])
-    what = f"{host}/{repository}" if repository else host
     if status in _TRANSIENT:
         busy = Unavailable(
             f"{host} is not available: {said}",
@@ -761,9 +761,9 @@ def _failure(
             hint=f"check the name; if the repository is private: rl login {host}",
         )
     elif status == 404:
-        refused = NoSuchContent(f"{what} has no such image: {said}")
+        refused = NoSuchContent(f"{what} does not exist: {said}")
     else:
-        refused = Refused(f"{host} refuses {what}: {said}")
+        refused = Refused(f"the registry refuses {what}: {said}")
     refused.status = status
     return refused
 
@@ -831,7 +831,7 @@ def _connection_error(error: requests.RequestException, host: str) -> RegistryEr
         return Unreachable(f"cannot connect to {host}: {_why(error)}")
     if isinstance(error, requests.exceptions.ConnectionError):
         return Unavailable(f"the connection to {host} broke: {_why(error)}")
-    return RegistryError(f"cannot send a request to {host}: {error}")
+    return RegistryError(f"cannot send a request to {host}: {error}".rstrip("."))
 
 
 _E = TypeVar("_E", bound=BaseException)
@@ -866,7 +866,10 @@ def _why(error: BaseException) -> str:
             return reason(cause)
     if _cause(error, TimeoutError) is not None or _cause(error, urllib3.exceptions.TimeoutError) is not None:
         return "timed out"
-    return "it was closed early"
+    plain = next((cause for cause in _causes(error) if type(cause) is OSError and cause.args), None)
+    return (
+        str(plain).lower() if plain is not None else "it was closed early"
+    )  # http.client: "Tunnel connection failed: 403 …"
 
 
 def _basic(username: str, password: str) -> str:

@@ -411,7 +411,8 @@ def test_waits_as_it_is_told(served: DockerRegistry) -> None:
     ):
         fetch(repository)
     waits = [event for event in events if isinstance(event, registry.Waiting)]
-    assert [wait.seconds for wait in waits][:2] == [1, 0]
+    assert waits[0].seconds == 1
+    assert all(wait.seconds > 0.05 for wait in waits), "a wait of nothing is no wait"
     assert "429" in waits[0].why and "503" in waits[1].why
     assert len(waits) == 3
 
