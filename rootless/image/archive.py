@@ -277,7 +277,7 @@ class _File(_Blobs):
         super().__init__(_Directory(os.path.dirname(path)))
         self._name = os.path.basename(path)
 
-    def read(self, descriptor: Descriptor, offset: int) -> Iterator[bytes]:  # noqa: ARG002  # the face of a Source
+    def read(self, descriptor: Descriptor, offset: int) -> Iterator[bytes]:  # the face of a Source
         return self._files.read(self._name, offset)
 
 

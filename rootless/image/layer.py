@@ -22,7 +22,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from .. import _lowlevel
-from ..errors import Error, StoreError, reason
+from ..errors import Error, HostError, StoreError, reason
 from ..oci import image as oci_image
 from ..oci.descriptor import Descriptor
 from ..oci.image import ImageConfig, Manifest
@@ -172,22 +172,13 @@ def _unpack(context: Context, layer: Layer, chunks: Iterator[bytes], directory: 
             if not consumer.feed(chunk):
                 break
         consumer.finish()
-        size, entries = consumer.result()
-    except CompressionError:
+        return consumer.result()
+    except (CompressionError, ContentMismatch):
         for _ in chunks:
             ...  # to its end: where the digest is wrong, that is the thing to say
         raise
-    except BaseException:
+    finally:
         consumer.abandon()
-        raise
-    return LayerRecord(
-        chain_id=layer.chain_id,
-        diff_id=layer.diff_id,
-        parent=layer.parent,
-        size=size,
-        entries=entries,
-        mapping="single" if namespace.single_id else "full",
-    )
 
 
 class _Unpacker(threading.Thread):
@@ -201,7 +192,7 @@ class _Unpacker(threading.Thread):
         self._queue: queue.Queue[bytes] = queue.Queue(_QUEUED)
         self._abandoned = False
         self._failure: BaseException | None = None
-        self._made = (0, 0)
+        self._made: LayerRecord | None = None
 
     def feed(self, chunk: bytes) -> bool:
         """Hand on a chunk; False where the thread has ended early, and `result` will say why."""
@@ -217,16 +208,17 @@ class _Unpacker(threading.Thread):
         self.feed(b"")
 
     def abandon(self) -> None:
-        """End the thread and the core without a result."""
+        """End the thread and the core, where they have not ended, without a result."""
         self._abandoned = True
         self.feed(b"")
         self.join()
 
-    def result(self) -> tuple[int, int]:
-        """(bytes of the tar, its entries), or what went wrong."""
+    def result(self) -> LayerRecord:
+        """The record of the layer that was made, or what went wrong."""
         self.join()
         if self._failure is not None:
             raise self._failure
+        assert self._made is not None  # one of the two is set
         return self._made
 
     def run(self) -> None:
@@ -243,7 +235,7 @@ class _Unpacker(threading.Thread):
         if self._abandoned:
             raise Cancelled
 
-    def _unpack(self) -> tuple[int, int]:
+    def _unpack(self) -> LayerRecord:
         layer = self._layer
         diff, size = sha256(), 0
         with _Core(self._namespace, self._directory) as core:
@@ -257,7 +249,16 @@ class _Unpacker(threading.Thread):
                 raise ContentMismatch(
                     f"the layer {layer.descriptor.digest} unpacks to the diff id {found}, expected {layer.diff_id}"
                 )
-            return size, core.finish()
+            counts = core.finish()
+        return LayerRecord(
+            chain_id=layer.chain_id,
+            diff_id=layer.diff_id,
+            parent=layer.parent,
+            size=size,
+            entries=counts.entries,
+            opaque=counts.opaque_root,
+            mapping="single" if self._namespace.single_id else "full",
+        )
 
 
 class _Core:
@@ -279,38 +280,39 @@ class _Core:
         finally:
             os.close(reader)
         self._ended = False
-        self._entries = 0
+        self._counts: _lowlevel.Counts | None = None
 
     def write(self, piece: bytes) -> None:
-        if self._ended:
-            return  # padding beyond the archive's end, which counts for the diff id alone
         view = memoryview(piece)
         try:
             while view:
                 view = view[os.write(self._writer, view) :]
         except BrokenPipeError:
-            self._end()  # raises what it failed of
+            self._end()  # raises what it failed of: where all is well it reads to the end
+            raise HostError("the core program has stopped reading a layer") from None
 
-    def finish(self) -> int:
-        """The number of entries, when all of them are made and durable."""
-        if not self._ended:
-            self._end()
-        return self._entries
+    def finish(self) -> _lowlevel.Counts:
+        """What was made, when all of it is and is durable."""
+        return self._counts or self._end()
 
-    def _end(self) -> None:
+    def _end(self) -> _lowlevel.Counts:
         self._ended = True
         os.close(self._writer)
-        self._entries = self._worker.wait().entries
+        try:
+            self._counts = self._worker.wait()
+        except HostError:
+            raise
+        except Error as error:  # the archive is at fault
+            raise ContentMismatch(error.message, context=error.context, hint=error.hint) from error
+        return self._counts
 
     def __enter__(self) -> _Core:
         return self
 
     def __exit__(self, *_: object) -> None:
         if not self._ended:
-            try:
-                self._end()
-            except Error:
-                ...  # of course: we cut its input short, for the reason that is being raised
+            os.close(self._writer)
+            self._worker.kill()
 
 
 def _publish(paths: Paths, chain_id: str, staging: str) -> None:

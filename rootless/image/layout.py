@@ -45,7 +45,8 @@ _HEX = frozenset("0123456789abcdef")
 class StoredImage(NamedTuple):
     """An image of the store.
 
-    id: the config's digest, as Docker has it. digest: the manifest's. names: canonical, sorted. chain_ids, layer_dirs: lowest first.
+    id: the config's digest, as Docker has it. digest: the manifest's. names: canonical, sorted. chain_ids: of all layers, lowest first.
+    layer_dirs: what is to be mounted, lowest first: the unpacked layers without those that an opaque one above hides whole.
     unpacked: how its layers were unpacked (`single` if any was), None where one is missing. size: bytes of the unpacked layers, or of their blobs.
     """
 
@@ -245,7 +246,9 @@ def load(paths: Paths, index: Index, digest: str) -> StoredImage:
     else:
         chain = tuple(layer.chain_id for layer in layers)
     unpacked: Mapping | None = None
+    hidden = 0
     if layers is not None:
+        hidden = max((number for number, layer in enumerate(layers) if layer.opaque), default=0)
         unpacked = "single" if any(layer.mapping == "single" for layer in layers) else "full"
     return StoredImage(
         id=manifest.config.digest,
@@ -255,20 +258,24 @@ def load(paths: Paths, index: Index, digest: str) -> StoredImage:
         manifest=manifest,
         config=config,
         chain_ids=chain,
-        layer_dirs=tuple(paths.layer_diff(chain_id) for chain_id in chain),
+        layer_dirs=tuple(paths.layer_diff(chain_id) for chain_id in chain[hidden:]),
         unpacked=unpacked,
         size=sum(layer.size for layer in (manifest.layers if layers is None else layers)),
     )
 
 
 class LayerRecord(NamedTuple):
-    """layer.json. size: bytes of the tar stream; entries: how many it had; parent: the chain id below, None for the lowest."""
+    """layer.json. size: bytes of the tar stream; entries: how many it had; parent: the chain id below, None for the lowest.
+
+    opaque: it hides every layer below, which an overlay cannot see on the root of a layer: whoever mounts it leaves those out.
+    """
 
     chain_id: str
     diff_id: str
     parent: str | None
     size: int
     entries: int
+    opaque: bool
     mapping: Mapping
     format: int = LAYER_FORMAT
 
