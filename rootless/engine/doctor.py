@@ -129,7 +129,7 @@ def _user_namespace(host: Facts, paths: Paths) -> Iterator[Check]:
     yield Check("user-namespace", "ok", "made one", required=True)
     try:
         namespace = enter.create()
-    except Error as error:
+    except (Error, OSError) as error:
         why = diagnose.remedy("idmap", host)
         yield _failed("id-map", why, str(error), "everything: no container runs", required=True)
         for name in _INSIDE:

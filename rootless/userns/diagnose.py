@@ -58,7 +58,7 @@ class Facts(NamedTuple):
     """What the host says about itself; None where it does not say."""
 
     uid: int = 1000
-    user: str | None = None
+    user: str | None = "user"
     executable: str = "/usr/bin/rl"  # what makes the user namespace: the frozen rl, or the Python that runs it
     distributions: tuple[str, ...] = ()  # ID and ID_LIKE of os-release(5)
     apparmor_restricts: bool = False  # kernel.apparmor_restrict_unprivileged_userns
@@ -137,10 +137,13 @@ def _idmap(host: Facts, _error: int | None, _path: str | None) -> Remedy | None:
             "this process may not gain privileges (no_new_privs), so newuidmap has no effect",
             "start rl outside of it: NoNewPrivileges=no in a systemd unit, an outer container without no-new-privileges",
         )
-    if not host.subids:
+    if host.user is None:
         return Remedy(
-            f"{host.user or host.uid} has no subordinate ids in /etc/subuid and /etc/subgid", add_subids(host)
+            f"the uid {host.uid} has no entry in the password database, and newuidmap refuses to serve it",
+            f"sudo useradd --uid {host.uid} --user-group NAME, or the same in the directory service",
         )
+    if not host.subids:
+        return Remedy(f"{host.user} has no subordinate ids in /etc/subuid and /etc/subgid", add_subids(host))
     if host.own_map and not any(_within(host.own_map, found) for found in host.subids):
         return Remedy("the subordinate ids do not exist in the user namespace that rl runs in", add_subids(host))
     return _userns(host, None, None)
@@ -404,7 +407,14 @@ def _within(own_map: IdMap, found: SubidRange) -> bool:
 def _device(path: str, module: str, minor: int, mode: str) -> Remedy | None:
     """Why a character device (major 10) cannot be opened, None where it can."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        found = os.fstat(device).st_rdev
+        os.close(device)
+        if found != os.makedev(10, minor):
+            return Remedy(
+                f"{path} is another file",
+                f"an outer container needs --device {path}; else: sudo umount {path} or reboot",
+            )
     except FileNotFoundError:
         return Remedy(
             f"{path} does not exist",
