@@ -519,6 +519,10 @@ def _save_tar(paths: Paths, file: IO[bytes], documents: dict[str, bytes], digest
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for name, data in documents.items():
             archive.addfile(_member(name, len(data)), BytesIO(data))
+        for name in ("blobs", "blobs/sha256"):  # implied, but skopeo as a user cannot make what has no entry
+            directory = _member(name, 0)
+            directory.type, directory.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(directory)
         for digest in digests:
             with _open_blob(paths, digest) as blob:
                 size = os.fstat(blob.fileno()).st_size

@@ -202,7 +202,7 @@ def test_a_pull_that_is_ended_is_taken_up(server: DockerRegistry, paths: Paths, 
     stalls = [Fault(), *(Fault(kind="stall", after=500_000, seconds=20) for _ in range(3))]
     with fault_proxy(server.host, Plan(path="/blobs/", script=stalls)) as proxy:
         process = start_pull(paths, proxy.host)
-        wait_until(lambda: sum(os.stat(entry).st_size for entry in os.scandir(paths.partial)) == 1_500_000)
+        wait_until(lambda: [os.stat(entry).st_size > 200_000 for entry in os.scandir(paths.partial)] == [True] * 3)
         process.send_signal(ending)
         begun = time.monotonic()
         _, err = process.communicate(timeout=20)
@@ -216,8 +216,8 @@ def test_a_pull_that_is_ended_is_taken_up(server: DockerRegistry, paths: Paths, 
         assert ending != signal.SIGINT or "tmp" not in left
         served, seen = proxy.served, list[events.Event]()
         assert_holds(pull(paths, proxy.host, on_event=seen.append), *LAYERS)
-        assert proxy.served - served < sum(map(len, LAYERS)) - 1_400_000
-    assert [event.resumed for event in seen if isinstance(event, events.LayerStarted)] == [500_000] * 3
+        assert proxy.served - served < sum(map(len, LAYERS)) - 600_000
+    assert all(event.resumed > 200_000 for event in seen if isinstance(event, events.LayerStarted))
 
 
 def wait_until(condition: Any, seconds: float = 20.0) -> None:
