@@ -56,9 +56,10 @@ ssize_t rl_receive(int socket, uint32_t *type, void *payload, size_t capacity, i
 		message.msg_controllen = sizeof control.space;
 	}
 	*type = 0;
+	/* ECONNRESET is said once, before what is still queued: the peer has closed without reading all that we sent (unix(7)). */
 	do
 		received = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-	while (received < 0 && errno == EINTR);
+	while (received < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (received < 0)
 		return -1;
 	if (descriptor) {
