@@ -28,8 +28,9 @@
 
 int rl_do_setns(struct rl_child *child, const struct rl_op *op)
 {
+	if (op->number[0] == CLONE_NEWPID) /* done by rl_launch: this process was born in it */
+		return 0;
 	int descriptor = open(rl_text(child->plan, op, 0), O_RDONLY | O_CLOEXEC);
-
 	if (descriptor < 0)
 		return -1;
 	int joined = setns(descriptor, (int)op->number[0]);

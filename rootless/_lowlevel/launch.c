@@ -26,15 +26,63 @@ static int place(int source, int target)
 	return dup2(source, target);
 }
 
+/* The raw system call, as fork(2) with flags: clone(3) of the C library wants a stack, and clone3(2) is answered ENOSYS by the seccomp policies of the
+ * containers that we may be nested in. */
+static pid_t clone_process(unsigned long flags)
+{
+	return (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
+}
+
+/* As clone_process, in the pid namespace at `path`. setns(2) moves only the children of its caller into a pid namespace, and all of them: so one process
+ * in between enters it, and has the child on our behalf (CLONE_PARENT). */
+static pid_t clone_into(const char *path, unsigned long flags)
+{
+	int news[2], status;
+	pid_t pid = -1;
+
+	if (pipe2(news, O_CLOEXEC) < 0)
+		return -1;
+	pid_t between = clone_process(0);
+	if (between == 0) {
+		int namespace = open(path, O_RDONLY | O_CLOEXEC);
+		if (namespace >= 0 && setns(namespace, CLONE_NEWPID) == 0) {
+			pid = clone_process(flags | CLONE_PARENT);
+			if (pid == 0)
+				return 0;
+		}
+		int answer[2] = { (int)pid, errno };
+		(void)!write(news[1], answer, sizeof answer);
+		_exit(0);
+	}
+	int answer[2] = { -1, errno };
+	close(news[1]);
+	if (between > 0) {
+		if (read(news[0], answer, sizeof answer) != (ssize_t)sizeof answer)
+			answer[1] = ECHILD;
+		while (waitpid(between, &status, 0) < 0 && errno == EINTR)
+			;
+	}
+	close(news[0]);
+	errno = answer[1];
+	return answer[0];
+}
+
+static const char *joined_pid_namespace(const struct rl_plan *plan)
+{
+	for (uint32_t n = 0; n < plan->header->op_count; n++)
+		if (plan->ops[n].kind == RL_OP_SETNS && plan->ops[n].number[0] == CLONE_NEWPID)
+			return rl_text(plan, &plan->ops[n], 0);
+	return NULL;
+}
+
 int rl_launch(const struct rl_plan *plan, const int streams[3], struct rl_launched *launched)
 {
+	const char *pid_namespace = joined_pid_namespace(plan);
 	int channel[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0)
 		return -1;
-	/* The raw system call, as fork(2) with flags: clone(3) of the C library wants a stack, and clone3(2) is answered ENOSYS by the
-	 * seccomp policies of the containers that we may be nested in. */
-	pid_t pid = (pid_t)syscall(SYS_clone, (unsigned long)plan->header->clone_flags | SIGCHLD, 0, 0, 0, 0);
+	pid_t pid = pid_namespace ? clone_into(pid_namespace, plan->header->clone_flags) : clone_process(plan->header->clone_flags);
 	if (pid < 0) {
 		int saved = errno;
 		close(channel[0]);

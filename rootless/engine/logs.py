@@ -100,7 +100,7 @@ def _start_of_tail(descriptor: int, lines: int) -> int:
         pieces = block.split(b"\n")
         rest = pieces[0]  # perhaps the end of a line that begins earlier
         offset = start + len(block)
-        for piece in reversed(pieces[1:]):
+        for piece in reversed(pieces if start == 0 else pieces[1:]):
             offset -= len(piece)
             if piece.split(b" ", 3)[2:3] == [b"F"]:
                 found += 1
