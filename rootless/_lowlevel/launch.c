@@ -106,7 +106,8 @@ pid_t rl_start_helper(char *const argv[], const int *extra, int *diagnostics)
 {
 	int errors[2];
 
-	if (pipe2(errors, O_CLOEXEC) < 0)
+	/* Not blocking: slirp4netns writes a line for every port, and nobody reads once it is ready; a full pipe would stop it for good. */
+	if (pipe2(errors, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -1;
 	pid_t pid = fork();
 	if (pid == 0) {

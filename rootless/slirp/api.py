@@ -119,7 +119,10 @@ def _refused(where: str, protocol: str, host_ip: str, port: int, error: Any) -> 
             if why.errno == errno.EADDRINUSE:
                 return Conflict(f"cannot publish {where}: the port is already in use")
             return HostError(f"cannot publish {where}: {reason(why)}")
-    return HostError(f"cannot publish {where}: slirp4netns: {_description(error)}")
+    return HostError(
+        f"cannot publish {where}: slirp4netns: {_description(error)}",
+        hint="it needs a descriptor for each port: ulimit -n must be above their number",
+    )
 
 
 def _description(error: Any) -> str:
