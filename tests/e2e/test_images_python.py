@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import io
 import json
 import os
 import signal
@@ -27,10 +28,11 @@ from rootless.oci.platform import host_platform, parse_platform
 from rootless.paths import Paths
 from rootless.settings import Mirror, Settings
 from rootless.store import record
+from tests.conftest import in_namespace
 from tests.fakes import leaks, sample_images
 from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.fault_proxy import Fault, Plan, fault_proxy
-from tests.fakes.stores import assert_holds, empty_store, noise_tar, reference, remains
+from tests.fakes.stores import assert_holds, empty_store, noise_tar, pipe_of, reference, remains
 
 LAYERS = [noise_tar(seed) for seed in (11, 12, 13)]
 REST = {"layers", "blobs"}
@@ -253,35 +255,37 @@ def test_what_another_tool_put_into_the_store_can_be_used(server: DockerRegistry
     assert engine.resolve(paths, "noise:1").unpacked == "full"
 
 
-@pytest.mark.parametrize("form", ["oci-archive", "oci-dir", "stream", "gzip", "docker-archive"])
+@pytest.mark.parametrize("form", ["oci-archive", "oci-dir", "docker-archive"])
 def test_save_and_load(server: DockerRegistry, paths: Paths, tmp_path: Path, form: str) -> None:
     image = engine.pull(paths, f"{server.host}/noise:1")
     engine.tag(paths, image.id, ["saved:1"])
-    path = f"{tmp_path}/saved"
-    if form == "oci-dir":
-        engine.save(paths, ["saved:1"], path, format="oci-dir")
-    elif form == "docker-archive":
-        run("skopeo", "copy", f"oci:{paths.root}:docker.io/library/saved:1", f"docker-archive:{path}:saved:1")
+    name, path = "docker.io/library/saved:1", f"{tmp_path}/saved"
+    if form == "docker-archive":
+        run("skopeo", "copy", f"oci:{paths.root}:{name}", f"docker-archive:{path}:saved:1")
     else:
-        engine.save(paths, ["saved:1"], path, format="oci-archive")
-        assert (
-            json.loads(run("skopeo", "inspect", f"oci-archive:{path}:docker.io/library/saved:1"))["Digest"]
-            == image.digest
-        )
+        engine.save(paths, ["saved:1"], path, format="oci-dir" if form == "oci-dir" else "oci-archive")
+        transport = "oci" if form == "oci-dir" else form
+        assert json.loads(run("skopeo", "inspect", f"{transport}:{path}:{name}"))["Digest"] == image.digest
     with empty_store() as other:
-        if form in ("stream", "gzip"):
-            data = Path(path).read_bytes()
-            process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            assert process.stdin and process.stdout
-            process.stdin.write(gzip.compress(data, 1) if form == "gzip" else data) if len(data) < 60_000 else None
-            process.stdin.close()
-            process.wait()
         (loaded,) = engine.load(other, path)
         assert_holds(loaded, *LAYERS)
-        assert loaded.names == ("docker.io/library/saved:1",)
+        assert loaded.names == (name,)
         assert loaded.id == image.id
         assert form == "docker-archive" or loaded.digest == image.digest
         assert remains(other).keys() == REST
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstandard.compress])
+def test_save_and_load_through_pipes(server: DockerRegistry, paths: Paths, compress: Any) -> None:
+    image = engine.pull(paths, f"{server.host}/noise:1")
+    archives = [io.BytesIO(), io.BytesIO()]
+    for archive in archives:
+        engine.save(paths, [image.names[0], image.id], archive, format="oci-archive")
+    assert archives[0].getvalue() == archives[1].getvalue()
+    with empty_store() as other, pipe_of(compress(archives[0].getvalue())) as stream:
+        loaded = engine.load(other, stream)
+        assert [each.names for each in loaded] == [image.names, image.names]
+        assert_holds(loaded[0], *LAYERS)
 
 
 # ---- importing
@@ -327,7 +331,7 @@ def test_tags_lists_and_inspection(server: DockerRegistry, paths: Paths) -> None
     image = pull(paths, server.host)
     engine.tag(paths, image.id[7:], ["other", "quay.io/a/b:2"])
     (summary,) = engine.list_images(paths, on_damaged=unexpected)
-    assert summary.rows()[1:] == [("other", "latest"), ("quay.io/a/b", "2")] or ("other", "latest") in summary.rows()
+    assert summary.rows() == [(f"{server.host}/noise", "1"), ("other", "latest"), ("quay.io/a/b", "2")]
     assert summary.to_json()["Id"] == image.id[7:]
     assert summary.size >= sum(map(len, LAYERS))
     found = engine.inspect(paths, "other")
@@ -346,7 +350,7 @@ def test_removal_keeps_what_others_use(server: DockerRegistry, paths: Paths) -> 
     server.push_image("base", "1", LAYERS[:1])
     base = pull(paths, server.host, "base")
     image = pull(paths, server.host)
-    engine.tag(paths, "base:1" if False else base.id, ["second:1"])
+    engine.tag(paths, base.id, ["second:1"])
     assert engine.remove(paths, "second:1").deleted == ()
     removed = engine.remove(paths, image.names[0])
     assert removed.deleted == (image.id,)
@@ -376,8 +380,6 @@ def test_an_image_that_a_container_stands_on(server: DockerRegistry, paths: Path
 
 def test_a_layer_that_vanished_is_made_again(server: DockerRegistry, paths: Paths) -> None:
     image = pull(paths, server.host)
-    from tests.conftest import in_namespace
-
     in_namespace("rm", "-rf", paths.layer(image.chain_ids[1]))
     assert engine.resolve(paths, image.id).unpacked is None
     assert_holds(engine.ensure(paths, image.id), *LAYERS)

@@ -8,8 +8,10 @@ import os
 import random
 import stat
 import tarfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 from rootless.image.layout import StoredImage
 from rootless.oci.reference import Reference, parse
@@ -39,6 +41,25 @@ def remains(paths: Paths) -> dict[str, list[str]]:
         "blobs": os.listdir(paths.blobs),
     }
     return {kind: names for kind, names in found.items() if names}
+
+
+@contextmanager
+def pipe_of(data: bytes) -> Iterator[IO[bytes]]:
+    """The reading end of a pipe that `data` comes through."""
+    reader, writer = os.pipe()
+    filler = threading.Thread(target=_fill, args=(writer, data))
+    filler.start()
+    with open(reader, "rb") as stream:
+        yield stream
+    filler.join()
+
+
+def _fill(writer: int, data: bytes) -> None:
+    try:
+        with open(writer, "wb") as file:
+            file.write(data)
+    except BrokenPipeError:
+        ...  # the reader had seen enough
 
 
 def noise_tar(seed: int, *, files: int = 4, size: int = 200_000) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
 import os
 import tarfile
@@ -25,7 +24,7 @@ from rootless.paths import Paths
 from rootless.settings import Settings
 from tests.fakes.docker_registry import DockerRegistry, tar_of
 from tests.fakes.fault_proxy import Fault, Plan, fault_proxy
-from tests.fakes.stores import assert_holds, empty_store, noise_tar, reference, remains
+from tests.fakes.stores import assert_holds, empty_store, noise_tar, pipe_of, reference, remains
 
 LAYERS = [noise_tar(seed) for seed in (1, 2, 3)]
 
@@ -252,23 +251,9 @@ HOSTILE_ARCHIVES = {
 
 @pytest.mark.parametrize("name", HOSTILE_ARCHIVES)
 def test_archives_that_are_none(paths: Paths, name: str) -> None:
-    with pytest.raises(Error), io.BufferedReader(_Stream(HOSTILE_ARCHIVES[name])) as stream:
+    with pytest.raises(Error), pipe_of(HOSTILE_ARCHIVES[name]) as stream:
         archive.load(paths, stream)
     assert remains(paths) == {}
-
-
-class _Stream(io.FileIO):
-    """Bytes as a pipe, which has a descriptor and cannot seek."""
-
-    def __init__(self, data: bytes) -> None:
-        reader, writer = os.pipe()
-        threading.Thread(target=self._fill, args=(writer, data), daemon=True).start()
-        super().__init__(reader)
-
-    @staticmethod
-    def _fill(writer: int, data: bytes) -> None:
-        with open(writer, "wb") as file:
-            file.write(data)
 
 
 def test_a_giant_header_is_not_read(paths: Paths) -> None:
