@@ -47,7 +47,7 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml tools/launcher tools/requiremen
 	@touch $@
 
 $(VENV)/.compiled: $(VENV)/.installed $(LOWLEVEL)
-	umask 022 && rm -f rootless/_lowlevel/*.so && $(PYTHON) setup.py --quiet build_ext --inplace
+	umask 022 && rm -f rootless/_lowlevel/*.so && $(PYTHON) -W ignore setup.py --quiet build_ext --inplace
 	@touch $@
 
 $(VENV)/.test $(VENV)/.binary: $(VENV)/.%: $(VENV)/.installed
