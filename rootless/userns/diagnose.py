@@ -270,10 +270,16 @@ def apparmor_profile(executable: str) -> str:
     """Write and load the profile that lets `executable` make user namespaces; it restricts nothing (Ubuntu 23.10 and later)."""
     name = "rl" if os.path.basename(executable).startswith("rl") else f"rl-{os.path.basename(executable)}"
     path = executable.replace("\\", "\\\\").replace('"', '\\"')
-    profile = (
-        f'abi <abi/4.0>,\ninclude <tunables/global>\n\nprofile {name} "{path}" flags=(unconfined) {{\n  userns,\n}}\n'
+    lines = (
+        "abi <abi/4.0>,",
+        "include <tunables/global>",
+        f'profile {name} "{path}" flags=(unconfined) {{',
+        "  userns,",
+        "}",
     )
-    return f"sudo tee /etc/apparmor.d/{name} <<'EOF' && sudo apparmor_parser -r /etc/apparmor.d/{name}\n{profile}EOF"
+    # One line, not a here-document: it survives being indented, wrapped and pasted.
+    words = " ".join("'" + line.replace("'", "'\\''") + "'" for line in lines)
+    return f"printf '%s\\n' {words} | sudo tee /etc/apparmor.d/{name} && sudo apparmor_parser -r /etc/apparmor.d/{name}"
 
 
 def install(host: Facts, packages: dict[str, str], otherwise: str) -> str:

@@ -9,18 +9,12 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-DOCTOR = """
-import json, sys
-from rootless import paths
-from rootless.engine import doctor
-print(json.dumps(doctor.document(list(doctor.examine(paths.from_environment())))))
-"""
+from tests.conftest import COMMAND
+
 PREPARE = """
 set -e
 mount -t tmpfs -o mode=755 rl-test /mnt
@@ -62,11 +56,11 @@ class Host:
             "PATH=/usr/bin:/bin",
             "HOME=/mnt/home",
             "PYTHONDONTWRITEBYTECODE=1",
-            f"PYTHONPATH={REPOSITORY}",
         ]
-        command = [*self._enter(), *guest, *environment, str(REPOSITORY / ".venv/bin/python"), "-c", DOCTOR]
-        done = subprocess.run(command, check=True, capture_output=True, timeout=60)
+        command = [*self._enter(), *guest, *environment, COMMAND, "doctor", "--format", "json"]
+        done = subprocess.run(command, capture_output=True, timeout=60)
         document = json.loads(done.stdout)
+        assert done.returncode == (0 if document["ok"] else 1)
         return {"": {"ok": document["ok"]}} | {check["name"]: check for check in document["checks"]}
 
     def apply(self, check: dict[str, Any]) -> None:

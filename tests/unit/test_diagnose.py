@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import subprocess
 
 import pytest
 
@@ -62,6 +63,12 @@ def test_remedy(step: Step, host: Facts, error: int | None, fix: str) -> None:
     found = diagnose.remedy(step, host, error)
     assert found is not None
     assert fix in found.fix
+
+
+def test_the_profile_survives_the_shell() -> None:
+    command = diagnose.apparmor_profile("/opt/it's/rl")
+    printed = subprocess.run(command.partition(" | ")[0], shell=True, check=True, capture_output=True, text=True).stdout
+    assert printed.splitlines()[2:] == ['profile rl "/opt/it\'s/rl" flags=(unconfined) {', "  userns,", "}"]
 
 
 @pytest.mark.parametrize("step", diagnose.STEPS)
