@@ -16,10 +16,14 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import configuration
 
 from tests.fakes import leaks, sample_images
 from tests.fakes.docker_registry import DockerRegistry
 from tests.runner import Rl
+
+# Hypothesis keeps what it found beside the tests, unless told: the checkout may belong to another user.
+configuration.set_hypothesis_home_dir(f"{tempfile.gettempdir()}/rl-hypothesis-{os.getuid()}")
 
 STORAGE_DRIVERS = ("overlay", "fuse-overlayfs", "fuse")
 COMMAND = os.environ.get("RL_TEST_COMMAND") or str(sample_images.REPOSITORY / ".venv" / "bin" / "rl")
