@@ -74,11 +74,11 @@ def compile_rules(rules: Iterable[Rule], *, default: int, architectures: Sequenc
         raise HostError("libseccomp cannot make a filter")
     try:
         native = lib.seccomp_arch_native()
+        if native not in architectures:  # goes first: those of another byte order cannot stand beside it
+            _check(lib.seccomp_arch_remove(context, native), "remove the native architecture")
         for token in architectures:
             if token != native:
                 _check(lib.seccomp_arch_add(context, token), "add an architecture")
-        if native not in architectures:
-            _check(lib.seccomp_arch_remove(context, native), "remove the native architecture")
         if tree:
             _check(lib.seccomp_attr_set(context, lib.SCMP_FLTATR_CTL_OPTIMIZE, 2), "optimize")
         for rule in rules:

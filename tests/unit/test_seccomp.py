@@ -308,3 +308,29 @@ def test_flags() -> None:
     assert seccomp.flags({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"]}) == seccomp.FLAG_LOG
     with pytest.raises(UsageError):
         seccomp.flags({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NEW_LISTENER"]})
+
+
+@pytest.mark.parametrize("machine", seccomp_profile.ARCHITECTURES)
+def test_every_architecture_compiles(machine: str) -> None:
+    policy = seccomp_profile.resolve(None, capabilities=DEFAULT, architecture=machine, kernel=KERNEL)
+    assert seccomp.is_program(seccomp.compile_policy(policy))
+
+
+def test_arm64() -> None:
+    policy = seccomp_profile.resolve(None, capabilities=DEFAULT, architecture="aarch64", kernel=KERNEL)
+    program = seccomp.compile_policy(policy)
+    answers = [
+        bpf.run(program, call, argument, architecture=bpf.AARCH64)
+        for call, argument in (
+            (172, 0),
+            (220, 0x11),
+            (220, 0x10000011),
+            (435, 0),
+            (452, 0),
+            (219, 0),
+            (335, 0),
+            (999, 0),
+        )
+    ]
+    assert answers == [ALLOW, ALLOW, EPERM, ENOSYS, ALLOW, EPERM, EPERM, ENOSYS]
+    assert bpf.run(program, 39) == KILL
