@@ -104,7 +104,10 @@ def _read(path: str) -> bytes | None:
 
 def is_program(data: bytes) -> bool:
     """Whether these bytes can be a filter: whole instructions, not too many, ending in a return. The kernel checks the rest."""
-    return 0 < len(data) <= MAX_SIZE and len(data) % INSTRUCTION == 0 and data[-INSTRUCTION] & 0x07 == _RETURN
+    if not 0 < len(data) <= MAX_SIZE or len(data) % INSTRUCTION:
+        return False
+    (operation,) = struct.unpack_from("=H", data, len(data) - INSTRUCTION)
+    return bool(operation & 0x07 == _RETURN)
 
 
 def _make(path: str, policy: oci.Seccomp) -> bytes:
@@ -163,7 +166,7 @@ def compile_policy(policy: oci.Seccomp, *, tree: bool = True) -> bytes:
     )
     made = _newer_calls(audited, tokens[0], everywhere, here, unknown_after=highest if refuses else None) + body
     if not is_program(made):
-        raise HostError(f"the seccomp program is too long: {len(made) // INSTRUCTION} instructions")
+        raise HostError(f"the seccomp program is too long for the kernel: {len(made) // INSTRUCTION} instructions")
     return made
 
 

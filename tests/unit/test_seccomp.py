@@ -310,7 +310,8 @@ def test_flags() -> None:
         seccomp.flags({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NEW_LISTENER"]})
 
 
-@pytest.mark.parametrize("machine", seccomp_profile.ARCHITECTURES)
+# Programs are of the byte order of this machine; s390x has the other one.
+@pytest.mark.parametrize("machine", [name for name in seccomp_profile.ARCHITECTURES if name != "s390x"])
 def test_every_architecture_compiles(machine: str) -> None:
     policy = seccomp_profile.resolve(None, capabilities=DEFAULT, architecture=machine, kernel=KERNEL)
     assert seccomp.is_program(seccomp.compile_policy(policy))
