@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .. import paths, settings
 from ..errors import Error
+from ..paths import Paths, from_environment
+from ..settings import Settings, load
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -30,16 +31,20 @@ class Context:
         self._reporter: Reporter | None = None
 
     @cached_property
-    def paths(self) -> paths.Paths:
-        """The store and the runtime directory, made and checked."""
-        found = paths.from_environment(self._options["root"], self._options["runroot"])
-        found.prepare()
-        return found
+    def unprepared_paths(self) -> Paths:
+        """Where the store and the runtime directory are or would be; nothing is made."""
+        return from_environment(self._options["root"], self._options["runroot"])
 
     @cached_property
-    def settings(self) -> settings.Settings:
+    def paths(self) -> Paths:
+        """The store and the runtime directory, made and checked."""
+        self.unprepared_paths.prepare()
+        return self.unprepared_paths
+
+    @cached_property
+    def settings(self) -> Settings:
         """The settings file, overruled by --storage-driver."""
-        found = settings.load(paths.from_environment(self._options["root"], self._options["runroot"]))
+        found = load(self.unprepared_paths)
         return found._replace(storage_driver=self.storage_driver) if self.storage_driver else found
 
     def shows(self, level: str) -> bool:

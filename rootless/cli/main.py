@@ -54,11 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _understand(words: Sequence[str]) -> Invocation | int:
-    if words[:1] == ["__fuse-overlay"]:
-        from ..fuse_overlay.filesystem import main as serve  # the frozen executable is its own helper program
+    if words and words[0] == "__fuse-overlay":
+        from ..fuse_overlay.__main__ import main as serve  # the frozen executable is its own helper program
 
-        code: int = serve(words[1:])
-        return code
+        return serve(list(words[1:]))
     invocation = parse.parse(words)
     if invocation is not None:
         return invocation

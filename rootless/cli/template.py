@@ -154,13 +154,19 @@ def _print(text: str) -> None:
     print(text)
 
 
+def render_each(format: str, documents: Iterable[Any]) -> None:
+    """Print each document through a template."""
+    template = Template(format)
+    for document in documents:
+        _print(template.render(document))
+
+
 def render_document(format: str | None, document: Any) -> None:
     """Print one document: as indented JSON, or through a template."""
     if format in (None, "", "json"):
         print(json.dumps(document, indent=4, ensure_ascii=False))
     else:
-        assert format is not None
-        _print(Template(format).render(document))
+        render_each(format or "", [document])
 
 
 def shown(value: Any) -> str:

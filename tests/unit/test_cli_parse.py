@@ -52,9 +52,17 @@ def words_of(draw: st.DrawFn, option: Option) -> list[str]:
 @st.composite
 def lines(draw: st.DrawFn) -> list[str]:
     command = draw(st.sampled_from(table.COMMANDS))
-    line = [word for option in draw(st.lists(st.sampled_from(table.GLOBAL_OPTIONS[:-1]), max_size=1)) for word in draw(words_of(option))]
+    line = [
+        word
+        for option in draw(st.lists(st.sampled_from(table.GLOBAL_OPTIONS[:-1]), max_size=1))
+        for word in draw(words_of(option))
+    ]
     line += draw(st.sampled_from([command.name, *command.aliases])).split()
-    parts = [words_of(option) for option in draw(st.lists(st.sampled_from(command.options), max_size=4))] if command.options else []
+    parts = (
+        [words_of(option) for option in draw(st.lists(st.sampled_from(command.options), max_size=4))]
+        if command.options
+        else []
+    )
     parts += [st.lists(st.sampled_from(["alpine", "x", "-", "", "--", "-it", "--rm", "--no-such", "-z"]), max_size=2)]
     parts += [st.lists(st.sampled_from(["web", "sh", "-c"]), max_size=3)]
     return line + [word for part in draw(st.permutations(parts)) for word in draw(part)]
@@ -170,7 +178,7 @@ def test_wrong_values_name_the_option(line: str, message: str) -> None:
         ("run --name", "--name needs a value", "see 'rl run --help'"),
         ("imgaes", "no such command 'imgaes'. Did you mean 'images', 'image'?", "see 'rl --help'"),
         ("image nothing", "no such command 'nothing'", "see 'rl image --help'"),
-        ("version now", "got unexpected extra argument (now)", "see 'rl version --help'"),
+        ("version now", "got unexpected extra argument(s) (now)", "see 'rl version --help'"),
     ],
 )  # fmt: skip
 def test_errors(line: str, message: str, hint: str) -> None:
@@ -241,7 +249,12 @@ def test_what_comes_later_is_not_there() -> None:
 
 
 def test_assign() -> None:
-    command = Command("x", "", "", (Argument("a", "A"), Argument("b", "B", required=False), Argument("c", "C", required=False, many=True)))
+    command = Command(
+        "x",
+        "",
+        "",
+        (Argument("a", "A"), Argument("b", "B", required=False), Argument("c", "C", required=False, many=True)),
+    )
     assert command.assign(["1"]) == {"a": "1", "b": None, "c": ()}
     assert command.assign(["1", "2", "3", "4"]) == {"a": "1", "b": "2", "c": ("3", "4")}
     assert command.assign([]) is None
