@@ -92,18 +92,15 @@ def rmi(context: Context, images: tuple[str, ...], all: bool, force: bool, ignor
         if images:
             raise UsageError("rl rmi takes images or --all, not both")
         found = engine.list_images(context.paths, on_damaged=lambda _, error: complain(error))
-        images = tuple(image.id for image in found)
-        force_all = True
+        images = tuple(name for image in found for name in image.names or (image.id,))
     elif not images:
         raise UsageError("rl rmi needs IMAGE...", hint="see 'rl rmi --help'")
-    else:
-        force_all = force
 
     def one(name: str) -> None:
         try:
-            removed = engine.remove(context.paths, name, force=force_all)
+            removed = engine.remove(context.paths, name, force=force)
         except NotFound:
-            if ignore or (force and not all):
+            if ignore or force or all:
                 return
             raise
         for untagged in removed.untagged:

@@ -17,6 +17,8 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name; default: that of the process) and return the exit code."""
+    if argv is None:
+        _open_standard_streams()
     words = sys.argv[1:] if argv is None else argv
     debug = False
     try:
@@ -51,6 +53,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         )
         return Error.exit_code
+
+
+def _open_standard_streams() -> None:
+    """One that the caller has closed becomes /dev/null. Else a file of ours would have its number, and be written to in its place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            os.set_inheritable(number, True)
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _understand(words: Sequence[str]) -> Invocation | int:

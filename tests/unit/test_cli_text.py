@@ -172,6 +172,13 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("closed", ["0", "1", "2", "0 1 2"])
+def test_closed_streams_are_no_error(closed: str) -> None:
+    redirections = " ".join(f"{descriptor}>&-" for descriptor in closed.split())
+    command = f"{sys.executable} -m rootless version {redirections}"
+    assert subprocess.run(["sh", "-c", command], cwd=REPOSITORY, capture_output=True, check=False).returncode == 0
+
+
 def test_a_fault_of_ours_is_one_line() -> None:
     """An exception that nobody foresaw (put in here) ends as any error does; a traceback only with --debug."""
     script = "import sys; from rootless.cli import main; main._run = lambda _: 1 / 0; sys.exit(main.main(sys.argv[1:]))"
