@@ -5,7 +5,8 @@
      ├─ NotFound                no such container, image, network …          125
      ├─ Conflict                a name or a thing is already taken           125
      ├─ HostError               the host refuses or lacks something          125
-     ├─ RegistryError           a registry refuses, lies or is unreachable   125
+     ├─ RegistryError           a registry refuses, lies or is unreachable   125   (its kinds: image/registry.py)
+     ├─ Malformed               a document is not what it says it is         125   (oci/descriptor.py)
      ├─ StoreError              the store on disk is damaged or foreign      125
      ├─ CannotInvoke            the command exists but cannot be executed    126
      └─ CommandNotFound         the command does not exist in the container  127
@@ -50,7 +51,9 @@ class Conflict(Error):
 
 
 class HostError(Error):
-    """The host refuses or lacks something that we need."""
+    """The host refuses or lacks something that we need. number: the errno, where it was a system call that failed."""
+
+    number: int | None = None
 
 
 class RegistryError(Error):

@@ -47,7 +47,7 @@ class Paths(NamedTuple):
         return f"{self.root}/blobs/sha256"
 
     def blob(self, digest: str) -> str:
-        """digest: `sha256:<hex>`, already validated by `oci.descriptor.Digest`."""
+        """digest: `sha256:<hex>`, already validated by `oci.descriptor.parse_digest`."""
         algorithm, _, encoded = digest.partition(":")
         return f"{self.root}/blobs/{algorithm}/{encoded}"
 
@@ -128,6 +128,11 @@ class Paths(NamedTuple):
         return f"{self.cache}/seccomp"
 
     @property
+    def storage_probe(self) -> str:
+        """What this host allows for root file systems, as found the last time."""
+        return f"{self.cache}/storage.json"
+
+    @property
     def settings_file(self) -> str:
         return f"{self.config}/config.toml"
 
@@ -168,7 +173,19 @@ class Paths(NamedTuple):
 
 
 _OURS = frozenset(
-    ("VERSION", "oci-layout", "index.json", "index.lock", "blobs", "layers", "containers", "names", "volumes", "networks", "tmp")
+    (
+        "VERSION",
+        "oci-layout",
+        "index.json",
+        "index.lock",
+        "blobs",
+        "layers",
+        "containers",
+        "names",
+        "volumes",
+        "networks",
+        "tmp",
+    )
 )
 
 

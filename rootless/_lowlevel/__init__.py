@@ -191,10 +191,11 @@ class Worker(NamedTuple):
             )
         if message.type == MSG_FAILED:
             why = failure(message.payload)
-            text = why.text or reason(why.errno)
-            raise (HostError if why.errno else Error)(
-                f"cannot {self.what}: {text}" + (f" ({reason(why.errno)})" if why.errno else "")
-            )
+            if not why.errno:
+                raise Error(f"cannot {self.what}: {why.text}")
+            refused = HostError(f"cannot {self.what}: {why.text + ': ' if why.text else ''}{reason(why.errno)}")
+            refused.number = why.errno
+            raise refused
         raise HostError(f"cannot {self.what}: the core program was killed")
 
     def kill(self) -> None:
@@ -215,13 +216,14 @@ def start_unpack(
     return Worker(spawn("unpack", directory, *words, descriptors=(userns, tar)), f"unpack into {directory}")
 
 
-def start_pack(*, userns: int, directory: str | int, tar: int) -> Worker:
-    """Write a directory (a path, or a descriptor) to `tar` as one image layer (pack.h). `tar` stays the caller's."""
-    if isinstance(directory, int):
-        core = spawn("pack", "/proc/self/fd/7", descriptors=(userns, tar, directory))
-    else:
-        core = spawn("pack", directory, descriptors=(userns, tar))
-    return Worker(core, f"pack {directory}")
+def start_pack(*, userns: int, directory: str, tar: int) -> Worker:
+    """Write a directory to `tar` as one image layer (pack.h). `tar` stays the caller's."""
+    return Worker(spawn("pack", directory, descriptors=(userns, tar)), f"pack {directory}")
+
+
+def start_pack_in_root(*, userns: int, root: int, path: str, tar: int) -> Worker:
+    """The same for `path` beneath the directory `root` (a descriptor), symlinks resolved inside it."""
+    return Worker(spawn("pack", "/proc/self/fd/7", path, descriptors=(userns, tar, root)), f"pack {path}")
 
 
 def remove_tree(*, userns: int, path: str) -> None:

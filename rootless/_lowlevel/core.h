@@ -52,7 +52,7 @@ enum rl_op_flag {
 enum rl_op_kind {
 	/* interpreted by the monitor */
 	RL_OP_MONITOR = 1,  /* text: container directory, runtime directory, log (none: no log), name of the process; flags STDIN TERMINAL */
-	RL_OP_OVERLAY = 2,  /* mount a kernel overlay. text: target, upper, work, lowers (list, topmost first) */
+	RL_OP_OVERLAY = 2,  /* mount a kernel overlay. text: target, options but for the directories; text[3]: lowers, topmost first, then upper and work (list) */
 	RL_OP_LIKE = 6,     /* text: pattern, target: give the directory target the owner and mode of pattern */
 	RL_OP_HELPER = 3,   /* run a program that mounts the root and exits 0. text[0]: argv (list) */
 	RL_OP_REMOVE = 5,   /* at its end, remove the container. text: its directory, where it goes before its tree is removed, its name's link */

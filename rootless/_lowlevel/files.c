@@ -8,7 +8,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "core.h"
+#include "child.h"
 #include "modes.h"
 #include "pack.h"
 #include "report.h"
@@ -71,6 +71,12 @@ int rl_mode_pack(int argc, char **argv)
 
 	if (directory < 0)
 		return 1;
+	/* Looked up here, not by rl: a FUSE file system shows nothing to those outside its user namespace. */
+	if (argc > 3) {
+		directory = rl_open_in_root(directory, argv[3], O_RDONLY | O_DIRECTORY);
+		if (directory < 0)
+			return fail(RL_SETUP_PACK, errno, argv[3]);
+	}
 	if (rl_pack(directory, TAR, &result) < 0)
 		return fail(RL_SETUP_PACK, result.error, result.text);
 	struct rl_counts counts = { .entries = result.entries, .bytes = result.bytes };

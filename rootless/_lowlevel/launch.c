@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -102,8 +103,9 @@ int rl_launch(const struct rl_plan *plan, const int streams[3], struct rl_launch
 	return 0;
 }
 
-pid_t rl_start_helper(char *const argv[], const int *extra, int *diagnostics)
+pid_t rl_start_helper(char *const argv[], int directory, const int *extra, int *diagnostics)
 {
+	struct rlimit files;
 	int errors[2];
 
 	/* Not blocking: slirp4netns writes a line for every port, and nobody reads once it is ready; a full pipe would stop it for good. */
@@ -116,6 +118,8 @@ pid_t rl_start_helper(char *const argv[], const int *extra, int *diagnostics)
 
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
+		if (directory >= 0 && fchdir(directory) < 0)
+			_exit(125);
 		/* First out of the way of the numbers that they shall have, then there. */
 		int stderr_copy = fcntl(errors[1], F_DUPFD_CLOEXEC, 32);
 		for (; extra && extra[count] >= 0 && count < 8; count++)
@@ -126,6 +130,11 @@ pid_t rl_start_helper(char *const argv[], const int *extra, int *diagnostics)
 		int null = open("/dev/null", O_RDWR);
 		if (null < 0 || place(null, 0) < 0 || place(null, 1) < 0 || place(stderr_copy, 2) < 0)
 			_exit(125);
+		/* A published port, an open file of a FUSE file system: each takes a descriptor there. */
+		if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+			files.rlim_cur = files.rlim_max;
+			(void)setrlimit(RLIMIT_NOFILE, &files);
+		}
 		execvp(argv[0], argv);
 		dprintf(2, "cannot execute %s: %s", argv[0], strerror(errno));
 		_exit(127);

@@ -14,8 +14,9 @@ struct rl_launched {
 /* Clone a child with the plan's namespaces; it makes `streams` its 0, 1 and 2 and interprets the plan. 0, or -1 and errno. */
 int rl_launch(const struct rl_plan *plan, const int streams[3], struct rl_launched *launched);
 
-/* Start a helper program with `extra[i]` at descriptor 5 + i (-1 ends the list) and its standard error in *diagnostics (a pipe to read). Returns its pid. */
-pid_t rl_start_helper(char *const argv[], const int *extra, int *diagnostics);
+/* Start a helper program in `directory` (a descriptor; -1: where we are), with `extra[i]` at descriptor 5 + i (-1 ends the list) and its standard error in
+ * *diagnostics (a pipe to read; keep it open while the program runs). Returns its pid. */
+pid_t rl_start_helper(char *const argv[], int directory, const int *extra, int *diagnostics);
 
 /* Read what a helper wrote to its standard error, as one line cut to fit. Never blocks for longer than it takes the helper to close it. */
 void rl_read_diagnostics(int diagnostics, char *text, size_t size);

@@ -14,7 +14,7 @@ int rl_mode_try(int argc, char **argv);
 /* Unpack the tar at descriptor 6 into the directory argv[2], in the user namespace at descriptor 5. argv[3]…: any of "single", "durable", "whiteout-files". */
 int rl_mode_unpack(int argc, char **argv);
 
-/* Pack the directory argv[2] into a tar at descriptor 6, in the user namespace at descriptor 5. */
+/* Pack the directory argv[2], or what is at argv[3] in the root argv[2], into a tar at descriptor 6, in the user namespace at descriptor 5. */
 int rl_mode_pack(int argc, char **argv);
 
 /* Remove the tree argv[3] in the directory argv[2], in the user namespace at descriptor 5. */

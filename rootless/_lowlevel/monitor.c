@@ -31,6 +31,7 @@
 #include "tree.h"
 
 #define EXIT_FAILED 125
+#define MAX_DIRECTORIES 502 /* of an overlay: the kernel stacks 500 layers at the most (OVL_MAX_STACK); with upper and work */
 
 struct monitor {
 	int control, signals, listener;
@@ -68,33 +69,35 @@ static int enter_namespaces(struct monitor *monitor, int userns)
  * would need escaping. */
 static int mount_overlay(const struct rl_plan *plan, const struct rl_op *op)
 {
-	const char *paths[] = { rl_text(plan, op, 1), rl_text(plan, op, 2) };
-	char **lowers = rl_list(plan, op, 3);
-	size_t room = 128 + 32 * (size_t)(op->count[3] + 2), used = 0;
-	char *data = malloc(room);
-	int *opened = calloc((size_t)op->count[3] + 2, sizeof *opened);
-	uint32_t count = 0;
+	const char *options = rl_text(plan, op, 1);
+	uint32_t total = op->count[3], count = 0;
+	int opened[MAX_DIRECTORIES];
 	int result = -1;
 
-	if (!lowers || !data || !opened)
+	if (total < 3 || total > MAX_DIRECTORIES) {
+		errno = E2BIG;
+		return -1;
+	}
+	size_t room = strlen(options) + 64 + 32 * (size_t)total;
+	char **directories = rl_list(plan, op, 3);
+	char *data = malloc(room);
+	if (!directories || !data)
 		goto out;
-	used = (size_t)snprintf(data, room, "userxattr,lowerdir=");
-	for (uint32_t i = 0; i < op->count[3] + 2; i++) {
-		const char *path = i < op->count[3] ? lowers[i] : paths[i - op->count[3]];
-		const char *before = i == op->count[3] ? ",upperdir=" : i > op->count[3] ? ",workdir=" : i ? ":" : "";
-		opened[count] = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	size_t used = (size_t)snprintf(data, room, "%s", options);
+	for (; count < total; count++) {
+		const char *before = count == 0 ? ",lowerdir=" : count == total - 2 ? ",upperdir=" : count == total - 1 ? ",workdir=" : ":";
+		opened[count] = open(directories[count], O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (opened[count] < 0)
 			goto out;
-		used += (size_t)snprintf(data + used, room - used, "%s/proc/self/fd/%d", before, opened[count++]);
+		used += (size_t)snprintf(data + used, room - used, "%s/proc/self/fd/%d", before, opened[count]);
 	}
 	result = mount("overlay", rl_text(plan, op, 0), "overlay", 0, data);
 out:;
 	int saved = errno;
 	while (count)
 		close(opened[--count]);
-	free(opened);
 	free(data);
-	free(lowers);
+	free(directories);
 	errno = saved;
 	return result;
 }
@@ -107,17 +110,18 @@ static int run_helper(const struct rl_plan *plan, const struct rl_op *op, char *
 
 	if (!argv)
 		return -1;
-	pid_t pid = rl_start_helper(argv, NULL, &diagnostics);
+	pid_t pid = rl_start_helper(argv, -1, NULL, &diagnostics);
 	free(argv);
 	if (pid < 0)
 		return -1;
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		rl_read_diagnostics(diagnostics, text, size);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0; /* `diagnostics` stays open for the daemon that it left: a write to a closed pipe would kill it */
+	rl_read_diagnostics(diagnostics, text, size);
 	close(diagnostics);
 	errno = WIFEXITED(status) && WEXITSTATUS(status) == 127 ? ENOENT : EIO;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
+	return -1;
 }
 
 static int make_like(const char *pattern, const char *target)
@@ -223,7 +227,7 @@ static int start_network(struct monitor *monitor, const struct rl_op *op)
 	if (!argv || netns < 0 || pipe2(ready, O_CLOEXEC) < 0 || pipe2(stay, O_CLOEXEC) < 0)
 		return -1;
 	const int given[] = { netns, ready[1], stay[0], -1 };
-	monitor->network = rl_start_helper(argv, given, &monitor->network_errors);
+	monitor->network = rl_start_helper(argv, monitor->state.runtime, given, &monitor->network_errors);
 	free(argv);
 	close(netns);
 	close(ready[1]);
@@ -427,6 +431,24 @@ static void remove_container(const struct monitor *monitor)
 	close(above);
 }
 
+/* Wait for the server of a FUSE root, which ends with its mount: it would be seen working in directories that are about to go. */
+static void await_helper(const struct monitor *monitor)
+{
+	struct pollfd ended = { .fd = monitor->signals, .events = POLLIN };
+	struct signalfd_siginfo info;
+
+	for (int tries = 0; tries < 20; tries++) {
+		pid_t pid;
+		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+			continue;
+		if (pid < 0) /* ECHILD */
+			return;
+		if (poll(&ended, 1, 100) > 0)
+			while (read(monitor->signals, &info, sizeof info) == sizeof info)
+				continue;
+	}
+}
+
 static void clean_up(struct monitor *monitor)
 {
 	const char *directory = rl_text(&monitor->host, monitor->settings, 0);
@@ -440,11 +462,12 @@ static void clean_up(struct monitor *monitor)
 		unlinkat(monitor->state.runtime, "slirp.sock", 0);
 		(void)rmdir(rl_text(&monitor->host, monitor->settings, 1));
 	}
-	if (monitor->removal) {
-		snprintf(rootfs, sizeof rootfs, "%s/rootfs", directory);
-		(void)umount2(rootfs, MNT_DETACH); /* EINVAL: never mounted */
+	snprintf(rootfs, sizeof rootfs, "%s/rootfs", directory);
+	(void)umount2(rootfs, MNT_DETACH); /* EINVAL: never mounted */
+	if (rl_find(&monitor->host, RL_OP_HELPER))
+		await_helper(monitor);
+	if (monitor->removal)
 		remove_container(monitor);
-	}
 }
 
 static int end(struct monitor *monitor)

@@ -26,8 +26,20 @@ _NOT_PROXIED: Final = frozenset(
 """Signals that mean this process, or are about its terminal. SIGTSTP: Ctrl-Z suspends rl, as it suspends any program."""
 
 
+_ENDING: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that end this process where they are not passed on, but not before the terminal is as it was. (SIGINT is Python's KeyboardInterrupt.)"""
+
+
 class Detached(Exception):
     """The user typed the detach keys."""
+
+
+class _Ended(Exception):
+    """A signal of `_ENDING` has come."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def parse_detach_keys(text: str) -> bytes:
@@ -109,6 +121,8 @@ class _Signals:
 
     def __init__(self, *, proxy: bool) -> None:
         self._wanted = {signal.SIGWINCH}
+        self.ending = frozenset(() if proxy else (each for each in _ENDING if signal.getsignal(each) is signal.SIG_DFL))
+        self._wanted |= self.ending
         if proxy:
             self._wanted |= {
                 number
@@ -175,8 +189,20 @@ class Client:
         for number in self.signals.take():
             if number == signal.SIGWINCH:
                 self.resize()
+            elif number in self.signals.ending:
+                raise _Ended(number)
             else:
                 self._send_signal(number)
+
+    @contextmanager
+    def at_the_terminal(self) -> Iterator[None]:
+        """Signals are taken and the terminal is raw; a signal that ends this process does so when both are as they were."""
+        try:
+            with self.signals, raw_terminal(0) if self.raw else _nothing():
+                yield
+        except _Ended as ended:
+            signal.raise_signal(ended.number)
+            raise
 
     def read_input(self) -> bytes | None:
         """What was typed, b"" for nothing to pass on, None at the end of standard input. Raises Detached."""
@@ -187,6 +213,33 @@ class Client:
         except OSError:  # EIO: the terminal has hung up
             return None
         return self._keys.pass_on(data) if data else None
+
+
+class _Outbox:
+    """Messages to the monitor, sent as it takes them. None is waited for: the monitor may be waiting for us to take what the container says."""
+
+    def __init__(self, socket: int) -> None:
+        os.set_blocking(socket, False)
+        self._socket = socket
+        self.waiting: list[tuple[int, bytes]] = []
+        self.closed = False  # the monitor listens no more; what it said is still to be read
+
+    def put(self, kind: int, payload: bytes = b"") -> None:
+        if not self.closed:
+            self.waiting.append((kind, payload))
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what can be sent now."""
+        try:
+            while self.waiting:
+                _lowlevel.send(self._socket, *self.waiting[0])
+                del self.waiting[0]
+        except BlockingIOError:
+            return
+        except (BrokenPipeError, ConnectionResetError):
+            self.closed = True
+            self.waiting.clear()
 
 
 def follow(
@@ -200,8 +253,10 @@ def follow(
 ) -> int | None:
     """Pump an attach connection until the container has ended. Its exit code; None where the monitor went without one. Raises Detached."""
 
+    outbox = _Outbox(socket)
+
     def resize(rows: int, columns: int) -> None:
-        _lowlevel.send(socket, _lowlevel.MSG_RESIZE, struct.pack("=HH", rows, columns))
+        outbox.put(_lowlevel.MSG_RESIZE, struct.pack("=HH", rows, columns))
 
     client = Client(
         stdin=stdin,
@@ -213,22 +268,26 @@ def follow(
     )
     code: int | None = None
     if not stdin:
-        _tell(socket, _lowlevel.MSG_STDIN, b"")
-    with client.signals, raw_terminal(0) if client.raw else _nothing():
-        try:
-            client.resize()
-        except BrokenPipeError:
-            pass  # it has ended already; what it said is still to be read
+        outbox.put(_lowlevel.MSG_STDIN)
+    with client.at_the_terminal():
+        client.resize()
         while True:
-            ready = _poll(dict.fromkeys((socket, client.signals.reader, *((0,) if stdin else ())), select.POLLIN))
+            interest = {socket: select.POLLIN, client.signals.reader: select.POLLIN}
+            if outbox.waiting:
+                interest[socket] |= select.POLLOUT
+            elif stdin and not outbox.closed:
+                interest[0] = select.POLLIN
+            ready = _poll(interest)
             if client.signals.reader in ready:
                 client.handle_signals()
+            if ready.get(socket, 0) & select.POLLOUT:
+                outbox.flush()
             if 0 in ready:
                 data = client.read_input()
-                if data != b"" and not _tell(socket, _lowlevel.MSG_STDIN, data or b""):
-                    data = None
+                if data != b"":
+                    outbox.put(_lowlevel.MSG_STDIN, data or b"")
                 stdin = data is not None
-            if socket not in ready:
+            if not ready.get(socket, 0) & ~select.POLLOUT:
                 continue
             message = _lowlevel.receive(socket)
             if message.type == 0:
@@ -239,7 +298,7 @@ def follow(
                 stream = 1 if message.type == _lowlevel.MSG_STDOUT else 2
                 if not write_all(stream, message.payload):
                     # Our reader is gone (`rl run … | head`): let the container's writer learn of it, as in any pipeline.
-                    _tell(socket, _lowlevel.MSG_CLOSE, stream.to_bytes(4, "little"))
+                    outbox.put(_lowlevel.MSG_CLOSE, stream.to_bytes(4, "little"))
 
 
 def follow_joined(
@@ -274,7 +333,7 @@ def follow_joined(
     reading = stdin and sink >= 0
     if reading:
         os.set_blocking(sink, False)
-    with client.signals, raw_terminal(0) if client.raw else _nothing():
+    with client.at_the_terminal():
         client.resize()
         while True:
             interest = dict.fromkeys((socket, client.signals.reader, *sources), select.POLLIN)
@@ -360,15 +419,6 @@ def _end_input(sink: int, master: int | None) -> None:
         return
     end = termios.tcgetattr(master)[6][termios.VEOF]
     _give(master, end if isinstance(end, bytes) else bytes([end]))
-
-
-def _tell(socket: int, kind: int, payload: bytes) -> bool:
-    """Send a message; False where the monitor does not listen any more."""
-    try:
-        _lowlevel.send(socket, kind, payload)
-    except (BrokenPipeError, ConnectionResetError):
-        return False
-    return True
 
 
 @contextmanager

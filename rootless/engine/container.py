@@ -10,6 +10,7 @@ import os
 from typing import Any, Literal, NamedTuple
 
 from ..errors import Conflict, NotFound, StoreError, UsageError, reason
+from ..fuse_overlay import Driver
 from ..network.ports import PublishedPort
 from ..paths import Paths
 from ..store import lock, record
@@ -40,7 +41,7 @@ class Container(NamedTuple):
     command: tuple[str, ...]
     layers: tuple[str, ...]
     created: str
-    driver: str
+    driver: Driver
     mapping: str
     ports: tuple[PublishedPort, ...]
     volumes: dict[str, str]

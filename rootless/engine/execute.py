@@ -11,7 +11,7 @@ from ..runtime import capabilities, native, seccomp, users
 from ..runtime import compile as compiler
 from ..store import record
 from ..userns import enter
-from . import attach, container, facts
+from . import attach, container, facts, lifecycle
 from .engine import Engine
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def execute(engine: Engine, container_id: str, request: ExecRequest) -> int:
     spec: Any = record.read(f"{engine.paths.container(container_id)}/config.json")
     pidfd = _open_process(state)
     try:
-        process = _process(request, spec, state.pid)
+        process = _process(request, spec, state)
         plan = compiler.exec_plan(process, _surroundings(engine, spec, process, state.pid))
         if engine.on_plan:
             engine.on_plan("exec", plan)
@@ -73,7 +73,7 @@ def _open_process(state: container.State) -> int:
     return pidfd
 
 
-def _process(request: ExecRequest, spec: oci.Spec, pid: int) -> oci.Process:
+def _process(request: ExecRequest, spec: oci.Spec, state: container.State) -> oci.Process:
     """The container's own process, with what the request says otherwise."""
     process: oci.Process = {**spec["process"], "args": list(request.command), "terminal": request.terminal}
     process.pop(
@@ -91,7 +91,7 @@ def _process(request: ExecRequest, spec: oci.Spec, pid: int) -> oci.Process:
         if size := attach.window_size(0):
             process["consoleSize"] = {"height": size[0], "width": size[1]}
     if request.user is not None:
-        user = _user(request.user, pid)
+        user = _user(request.user, state)
         process["user"] = {
             "uid": user.uid,
             "gid": user.gid,
@@ -107,13 +107,14 @@ def _process(request: ExecRequest, spec: oci.Spec, pid: int) -> oci.Process:
     return process
 
 
-def _user(text: str, pid: int) -> users.ContainerUser:
+def _user(text: str, state: container.State) -> users.ContainerUser:
     try:
-        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(f"/proc/{state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise HostError(f"cannot look into the container: {reason(error)}") from error
     try:
-        return users.resolve(root, text, open_in_root=_lowlevel.open_in_root)
+        with enter.of_process(state.monitor_pid, state.monitor_start_time) as namespace:
+            return lifecycle.container_user(root, text, namespace=namespace)
     finally:
         os.close(root)
 

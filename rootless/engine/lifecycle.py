@@ -123,6 +123,8 @@ def _published(
     def holder(port: PublishedPort) -> str | None:
         return _publisher(engine.paths, port)
 
+    if notice := hostports.notice(wanted, mode):
+        engine.note(notice)
     return hostports.assign(wanted, holder=holder)
 
 
@@ -230,12 +232,8 @@ def _launch(engine: Engine, made: Container, attached: Attach | None) -> native.
             config = stored.config.get("config") or {}
             root = monitor.rootfs()
             try:
-                user = users.resolve(
-                    root,
-                    request.user if request.user is not None else config.get("User") or "",
-                    open_in_root=_lowlevel.open_in_root,
-                    groups=request.groups,
-                )
+                wanted = request.user if request.user is not None else config.get("User") or ""
+                user = container_user(root, wanted, groups=request.groups, namespace=namespace)
                 volumes = _mounted_volumes(paths, made, namespace, root)
             finally:
                 os.close(root)
@@ -268,6 +266,20 @@ def _launch(engine: Engine, made: Container, attached: Attach | None) -> native.
             monitor.abort()
             raise
     return monitor
+
+
+def container_user(
+    root: int, wanted: str, *, groups: Sequence[str] = (), namespace: enter.UserNamespace
+) -> users.ContainerUser:
+    """The user that is meant by `wanted` (runtime/users.py) in the container whose root is open at `root`."""
+
+    def look() -> users.ContainerUser:
+        return users.resolve(root, wanted, open_in_root=_lowlevel.open_in_root, groups=groups)
+
+    try:
+        return look()
+    except PermissionError:
+        return enter.inside(namespace, look)
 
 
 def _clear_runtime(runtime: str) -> None:
@@ -373,7 +385,7 @@ def _surroundings(
     network = None
     if mode.kind == "slirp4netns":
         program = slirp.find(f"{engine.paths.cache}/slirp4netns")
-        api = f"{engine.paths.runtime(made.id)}/{slirp.API_SOCKET}" if made.ports else None
+        api = slirp.API_SOCKET if made.ports else None  # relative: the monitor starts it in the runtime directory
         network = tuple(slirp.command(program, mode.slirp, api_socket=api))
     return compiler.Surroundings(
         rootfs=f"{engine.paths.container(made.id)}/rootfs",

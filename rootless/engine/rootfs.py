@@ -9,11 +9,13 @@ from .container import Container
 from .engine import Engine
 
 
-def driver(engine: Engine, requested: str | None) -> str:
+def driver(engine: Engine, requested: str | None) -> fuse_overlay.Driver:
     """The driver for a new container: the one asked for, or the best that works on the store's file system. A worse one is told to the user."""
-    choice = fuse_overlay.choose_here(engine.paths, requested or engine.settings.storage_driver)
+    choice = fuse_overlay.choose(
+        requested or engine.settings.storage_driver, fuse_overlay.Probe(0, 0, "fuse-overlayfs")
+    )
     if choice.notice:
-        engine.note(choice.notice)
+        engine.note(f"{choice.notice}; {choice.hint}" if choice.hint else choice.notice)
     return choice.driver
 
 
@@ -30,6 +32,8 @@ def mounting(paths: Paths, container: Container) -> list[Operation]:
     )
     like = [Operation(Kind.LIKE, (lower[0], overlay.upper))] if lower else []
     helper = fuse_overlay.helper_argv(overlay)
-    if helper is None:
-        return [*like, Operation(Kind.OVERLAY, (overlay.target, overlay.upper, overlay.work, lower))]
-    return [*like, Operation(Kind.HELPER, (helper,))]
+    if helper is not None:
+        return [*like, Operation(Kind.HELPER, (helper,))]
+    # Volatile where the container goes at its end: the kernel would otherwise sync the whole file system when it is unmounted.
+    options = "userxattr,index=off" + (",volatile" if container.request.remove else "")
+    return [*like, Operation(Kind.OVERLAY, (overlay.target, options, None, (*lower, overlay.upper, overlay.work)))]

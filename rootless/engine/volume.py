@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from .. import _lowlevel
-from ..errors import Error, UsageError, reason
+from ..errors import HostError, UsageError
 from ..paths import Paths
 from ..store import lock, record
 from ..userns.enter import UserNamespace
@@ -55,24 +56,24 @@ def remove(paths: Paths, name: str) -> None:
 
 
 def _copy(namespace: UserNamespace, root: int, content: str, data: str) -> None:
-    """Copy a directory of the mounted root, owners and all, by packing and unpacking it in the user namespace."""
-    try:
-        source = _lowlevel.open_in_root(root, content, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise Error(f"cannot read {content} of the image: {reason(error)}") from error
+    """Copy a directory of the mounted root, owners and all, by packing and unpacking it in the user namespace. One that is not there is empty."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
-        packer = _lowlevel.start_pack(userns=namespace.fd, directory=source, tar=writer)
+        packer = _lowlevel.start_pack_in_root(userns=namespace.fd, root=root, path=content, tar=writer)
         os.close(writer)
         writer = -1
         unpacker = _lowlevel.start_unpack(
             userns=namespace.fd, tar=reader, directory=data, single_id=namespace.single_id, durable=True
         )
     finally:
-        for descriptor in (source, reader, writer):
-            if descriptor >= 0:
-                os.close(descriptor)
-    packer.wait()
-    unpacker.wait()
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+    try:
+        packer.wait()
+    except HostError as error:
+        unpacker.kill()
+        if error.number != errno.ENOENT:
+            raise
+    else:
+        unpacker.wait()

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from .. import _lowlevel
 from ..errors import CannotInvoke, CommandNotFound, Error, HostError, reason
+from ..userns.enter import diagnose
 from .plan import Flag, Kind, Operation, pack
 
 Notes = Callable[[str], None]
@@ -155,12 +156,11 @@ class Joined:
 
 
 def failure_error(failure: _lowlevel.Failure, plan: Sequence[Operation]) -> Error:
-    """The error for what failed in the core: the operation in words, the kernel's reason, the exit code that Docker gives for it."""
+    """The error for what failed in the core: the operation in words, the kernel's reason, the exit code that Docker gives for it, the doctor's hint."""
     why = reason(failure.errno) + (f" ({failure.text})" if failure.text else "")
     if failure.phase == _lowlevel.PHASE_SETUP:
-        return HostError(
-            f"cannot {_lowlevel.SETUP_STEPS.get(failure.kind, 'run the monitor')}: {why}", hint="rl doctor"
-        )
+        step = _lowlevel.SETUP_STEPS.get(failure.kind, "run the monitor")
+        return HostError(f"cannot {step}: {why}", hint=diagnose("userns", failure.errno))
     operation = plan[failure.operation] if failure.operation < len(plan) else Operation(failure.kind)
     if failure.kind == Kind.EXEC:
         command = str(operation.texts[1][0]) if operation.texts[1] else ""
@@ -170,11 +170,27 @@ def failure_error(failure: _lowlevel.Failure, plan: Sequence[Operation]) -> Erro
                 hint="is it installed in the image, and in PATH?",
             )
         return CannotInvoke(f"cannot run {command!r}: {why}")
-    if failure.kind == Kind.CWD:
-        return CannotInvoke(f"cannot change to the working directory {operation.texts[0]!s}: {why}")
+    if failure.kind in (Kind.CWD, Kind.MKDIR):  # the one directory that a plan makes
+        act = "change to" if failure.kind == Kind.CWD else "make"
+        return CannotInvoke(f"cannot {act} the working directory {operation.texts[0]!s}: {why}")
     if failure.kind == Kind.NETWORK:
-        return HostError(f"cannot connect the container's network: {failure.text or why}", hint="rl doctor")
-    return HostError(f"cannot {operation.describe()}: {why}", hint="rl doctor")
+        return HostError(
+            f"cannot connect the container's network: {failure.text or why}", hint=diagnose("slirp", failure.errno)
+        )
+    return HostError(f"cannot {operation.describe()}: {why}", hint=_hint(operation, failure.errno))
+
+
+def _hint(operation: Operation, error: int) -> str | None:
+    """The doctor's words for an operation that depends on the host."""
+    if operation.kind == Kind.OVERLAY:
+        return diagnose("overlay", error)
+    if operation.kind == Kind.HELPER:
+        return diagnose("fuse", error)
+    if operation.kind == Kind.SECCOMP:
+        return diagnose("seccomp", error)
+    if operation.kind == Kind.MOUNT:
+        return diagnose("proc" if operation.texts[2] == "proc" else "mount", error)
+    return None
 
 
 def describe_note(failure: _lowlevel.Failure, plan: Sequence[Operation]) -> str:

@@ -38,7 +38,8 @@ def resolve(root: int, user: str, *, open_in_root: OpenInRoot, groups: Iterable[
     """Docker's rules for `user` (empty, `uid`, `name`, each with `:gid` or `:group`) and the names or numbers of --group-add.
 
     root: descriptor of the container's root directory. A name is looked up before a number is taken as one. A number that passwd does not
-    have has gid 0, HOME / and no further groups; a user whose group is given has no groups but those. UsageError where a name is unknown.
+    have has gid 0, HOME / and no further groups; a user whose group is given has no groups but those. UsageError where a name is unknown,
+    PermissionError where the files may only be read from inside the container's user namespace.
     """
     name, _, wanted_group = user.partition(":")
     wanted_user = name or "0"
@@ -117,12 +118,16 @@ def _lines(root: int, path: str, open_in_root: OpenInRoot) -> Iterator[str]:
         found = open_in_root(root, path, os.O_PATH | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return
+    except PermissionError:
+        raise  # the caller may ask again from inside the user namespace
     except OSError as error:
         raise UsageError(f"cannot read {path} of the container: {reason(error)}") from error
     try:
         if not stat.S_ISREG(os.fstat(found).st_mode):
             raise UsageError(f"{path} of the container is not a regular file")
         descriptor = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        raise
     except OSError as error:
         raise UsageError(f"cannot read {path} of the container: {reason(error)}") from error
     finally:

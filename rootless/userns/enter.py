@@ -9,16 +9,21 @@ nothing breaks where two rl race and make two.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .. import _lowlevel
-from ..errors import HostError, reason
+from ..errors import Error, HostError, reason
 from ..paths import Paths
 from ..store import lock, record
 from . import idmap, subid
 from .idmap import IdMap, IdRange
+
+if TYPE_CHECKING:
+    from . import diagnose as diagnosis
+
+T = TypeVar("T")
 
 _NEWIDMAP_TEXT_MAX = 400  # bytes of what newuidmap says
 
@@ -73,6 +78,39 @@ def of_process(pid: int, start_time: int) -> UserNamespace:
     if found is None:
         raise HostError(f"process {pid} is gone")
     return found
+
+
+def inside(namespace: UserNamespace, function: Callable[[], T]) -> T:
+    """What `function` returns or raises when it is called by a process in the namespace, where it may see what we may not: files that other ids own, and
+    FUSE file systems, which show nothing to those outside. Costs a fork: for where the direct way was refused.
+    """
+    import pickle
+
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            _lowlevel.enter_userns(namespace.fd, mount_namespace=False)
+            try:
+                answer: tuple[bool, Any] = True, function()
+            except (Error, OSError) as error:
+                answer = False, error
+            with open(writer, "wb") as pipe:
+                pickle.dump(answer, pipe)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(pid, 0)
+    if not data:
+        raise HostError("cannot enter the user namespace again", hint=diagnose("userns"))
+    succeeded, value = pickle.loads(data)  # our own words, from our own child
+    if not succeeded:
+        raise value
+    return value  # type: ignore[no-any-return]
 
 
 def start_time(pid: int) -> int | None:
@@ -173,44 +211,64 @@ def _remember(paths: Paths, made: UserNamespace) -> None:
 
 def create() -> UserNamespace:
     """A new user namespace, mapped as well as this host allows: by the subordinate ids, for root by its own ids, else with the caller's id alone."""
-    try:
-        pid, release = _lowlevel.create_userns()
-    except OSError as error:
-        raise HostError(f"cannot make a user namespace: {reason(error)}", hint="rl doctor") from error
-    try:
-        uid_map, gid_map, notice = _map(pid)
-        fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(release)
-        os.waitpid(pid, 0)
-    return UserNamespace(fd, uid_map, gid_map, notice)
-
-
-def _map(pid: int) -> tuple[IdMap, IdMap, str | None]:
     uid, gid = os.getuid(), os.getgid()
-    if uid == 0:
-        own = _own_maps()
-        if own and _write_maps(pid, *own):
-            return *own, None
-        why = "root without CAP_SETUID and CAP_SETGID"
-    else:
-        user = _user_name(uid)
-        uids, gids = subid.ranges("uid", uid=uid, user=user), subid.ranges("gid", uid=uid, user=user)
-        if uids and gids:
-            maps = idmap.default_map(uid, uids), idmap.default_map(gid, gids)
-            refused = _newidmap(pid, *maps)
-            if refused is None:
-                return *maps, None
-            why = refused
-        else:
-            why = f"no subordinate ids for {user or uid} in /etc/subuid and /etc/subgid"
+    full, why = _full_maps(uid, gid)
+    if full is not None:
+        fd, refusal = _new(lambda pid: _map_fully(pid, uid, *full))
+        if refusal is None:
+            return UserNamespace(fd, *full)
+        why = refusal
     single = (IdRange(0, uid, 1),), (IdRange(0, gid, 1),)
-    if not _write_maps(pid, *single, deny_setgroups=True):
-        raise HostError("cannot map even the caller's own id in a user namespace", hint="rl doctor")
-    return (
+    # Another one: a namespace takes each of its maps once, and one of them may have been written.
+    fd, refusal = _new(lambda pid: _write_maps(pid, *single, deny_setgroups=True))
+    if refusal is not None:
+        raise HostError(f"cannot map the caller's own id in a user namespace: {refusal}", hint=diagnose("idmap"))
+    return UserNamespace(
+        fd,
         *single,
         f"{why}: containers have one user id, and files of other owners cannot be told apart; rl doctor says how to get more",
     )
+
+
+def diagnose(step: diagnosis.Step, error: int | None = None) -> str:
+    """What helps when this step failed; reading the host for it is nothing for the hot path."""
+    from . import diagnose as module
+
+    return module.hint(step, error)
+
+
+def _new(write_maps: Callable[[int], str | None]) -> tuple[int, str | None]:
+    """A descriptor of a new namespace whose maps were written by `write_maps` (given a pid in it), or -1 and why they were refused."""
+    try:
+        pid, release = _lowlevel.create_userns()
+    except OSError as error:
+        raise HostError(
+            f"cannot make a user namespace: {reason(error)}", hint=diagnose("userns", error.errno)
+        ) from error
+    try:
+        refusal = write_maps(pid)
+        return (-1, refusal) if refusal else (os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC), None)
+    finally:
+        os.close(release)
+        os.waitpid(pid, 0)
+
+
+def _full_maps(uid: int, gid: int) -> tuple[tuple[IdMap, IdMap] | None, str]:
+    """The maps with more than the caller's own id, or None and why there are none."""
+    if uid == 0:
+        return _own_maps(), "root has no ids here"
+    user = _user_name(uid)
+    uids, gids = subid.ranges("uid", uid=uid, user=user), subid.ranges("gid", uid=uid, user=user)
+    if not uids or not gids:
+        return None, f"no subordinate ids for {user or uid} in /etc/subuid and /etc/subgid"
+    return (idmap.default_map(uid, uids), idmap.default_map(gid, gids)), ""
+
+
+def _map_fully(pid: int, uid: int, uid_map: IdMap, gid_map: IdMap) -> str | None:
+    if uid != 0:
+        return _newidmap(pid, uid_map, gid_map)
+    refusal = _write_maps(pid, uid_map, gid_map)
+    return refusal and f"root without CAP_SETUID and CAP_SETGID ({refusal})"
 
 
 def _user_name(uid: int) -> str | None:
@@ -222,29 +280,27 @@ def _user_name(uid: int) -> str | None:
         return None
 
 
-def _own_maps() -> tuple[IdMap, IdMap] | None:
+def _own_maps() -> tuple[IdMap, IdMap]:
     """For root: every id that exists in its own namespace, as itself."""
-    maps = []
-    for kind in ("uid", "gid"):
-        with open(f"/proc/self/{kind}_map", encoding="ascii") as file:
-            maps.append(tuple(IdRange(line.inside, line.inside, line.size) for line in idmap.parse_proc(file.read())))
-    return (maps[0], maps[1]) if maps[0] and maps[1] else None
+    return _identity("uid"), _identity("gid")
 
 
-def _write_maps(pid: int, uid_map: IdMap, gid_map: IdMap, *, deny_setgroups: bool = False) -> bool:
-    """Write the maps ourselves; False where the kernel says that we may not (user_namespaces(7), "Defining user and group ID mappings")."""
-    texts = {
-        kind: "".join(f"{line.inside} {line.outside} {line.size}\n" for line in lines)
-        for kind, lines in (("uid", uid_map), ("gid", gid_map))
-    }
+def _identity(kind: str) -> IdMap:
+    with open(f"/proc/self/{kind}_map", encoding="ascii") as file:
+        return tuple(IdRange(line.inside, line.inside, line.size) for line in idmap.parse_proc(file.read()))
+
+
+def _write_maps(pid: int, uid_map: IdMap, gid_map: IdMap, *, deny_setgroups: bool = False) -> str | None:
+    """Write the maps ourselves. None, or why the kernel refuses (user_namespaces(7), "Defining user and group ID mappings")."""
     try:
         if deny_setgroups:
             _write(f"/proc/{pid}/setgroups", "deny")
-        _write(f"/proc/{pid}/uid_map", texts["uid"])
-        _write(f"/proc/{pid}/gid_map", texts["gid"])
-    except PermissionError:
-        return False
-    return True
+        for kind, lines in (("uid", uid_map), ("gid", gid_map)):
+            text = "".join(f"{line.inside} {line.outside} {line.size}\n" for line in lines)
+            _write(f"/proc/{pid}/{kind}_map", text)
+    except OSError as error:
+        return reason(error)
+    return None
 
 
 def _write(path: str, text: str) -> None:
@@ -265,8 +321,8 @@ def _newidmap(pid: int, uid_map: IdMap, gid_map: IdMap) -> str | None:
             child = os.posix_spawnp(
                 program, [program, str(pid), *idmap.newidmap_arguments(lines)], os.environ, file_actions=actions
             )
-        except FileNotFoundError:
-            child = 0
+        except OSError as error:
+            child, refusal = 0, reason(error)
         finally:
             os.close(writer)
         running.append((program, child, reader))
@@ -275,7 +331,7 @@ def _newidmap(pid: int, uid_map: IdMap, gid_map: IdMap) -> str | None:
         said = os.read(reader, _NEWIDMAP_TEXT_MAX)
         os.close(reader)
         if child == 0:
-            failures.append(f"{program} is not installed")
+            failures.append(f"cannot execute {program}: {refusal}")
         elif os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
             failures.append(f"{program} failed ({said.decode('utf-8', 'replace').strip() or 'it said nothing'})")
     return "; ".join(failures) or None
