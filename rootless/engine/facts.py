@@ -6,7 +6,7 @@ import os
 
 from ..userns.enter import UserNamespace
 from .request import CreateRequest
-from .spec import RLIMITS, HostFacts
+from .spec import DEFAULT_DEVICES, RLIMITS, HostFacts
 
 
 def gather(request: CreateRequest, namespace: UserNamespace) -> HostFacts:
@@ -24,6 +24,7 @@ def gather(request: CreateRequest, namespace: UserNamespace) -> HostFacts:
         ulimits=_ulimits() if request.ulimits else {},
         dev=frozenset(os.listdir("/dev")) if request.namespaces.ipc == "host" else frozenset(),
         devices=_devices() if request.privileged else (),
+        masked=_thermal(),
     )
 
 
@@ -51,10 +52,21 @@ def _ulimits() -> dict[str, tuple[int, int]]:
     return found
 
 
+def _thermal() -> tuple[str, ...]:
+    """The throttle counters of every processor, a side channel that Docker masks too (GHSA-6fw5-f8r9-fgfm); many machines have none."""
+    place = "/sys/devices/system/cpu"
+    if not os.path.isdir(f"{place}/cpu0/thermal_throttle"):
+        return ()
+    found = (f"{place}/{name}/thermal_throttle" for name in os.listdir(place) if name[3:].isdigit())
+    return tuple(path for path in found if os.path.isdir(path))
+
+
 def _devices() -> tuple[str, ...]:
-    """The nodes of the host's /dev that the caller may open for reading: what --privileged can give to a user without privilege."""
+    """The nodes of the host's /dev that the caller may open for reading: what --privileged can give to a user without privilege. Not those that every
+    container has of its own."""
     import stat
 
+    own = {f"/dev/{name}" for name in (*DEFAULT_DEVICES, "ptmx", "console")}
     found = []
     for directory, directories, files in os.walk("/dev"):
         directories[:] = [
@@ -64,6 +76,8 @@ def _devices() -> tuple[str, ...]:
         ]
         for name in files:
             path = f"{directory}/{name}"
+            if path in own:
+                continue
             mode = os.lstat(path).st_mode
             if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and os.access(path, os.R_OK):
                 found.append(path)

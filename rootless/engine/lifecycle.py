@@ -52,7 +52,9 @@ def create(engine: Engine, request: CreateRequest) -> Container:
     if request.name is not None:
         container.check_name(request.name)
     attach.parse_detach_keys(request.detach_keys)
-    mode = modes.parse(request.namespaces.network or engine.settings.network)
+    if request.namespaces.network is None:
+        request = request._replace(namespaces=request.namespaces._replace(network=engine.settings.network))
+    mode = modes.parse(request.namespaces.network)
     if not mode.private and (request.ports or request.publish_all) and mode.kind != "host":
         raise UsageError(
             f"--publish has no effect on --network {request.namespaces.network}: the ports are the other container's"
@@ -333,7 +335,7 @@ def _mounted_volumes(paths: Paths, made: Container, namespace: enter.UserNamespa
 def _write_files(engine: Engine, made: Container, host_name: str) -> spec.BundleFiles:
     """resolv.conf, hosts and hostname of the container, written beside its bundle; a container that joins a network has those of the other."""
     request, directory = made.request, engine.paths.container(made.id)
-    mode = modes.parse(request.namespaces.network or engine.settings.network)
+    mode = modes.parse(request.namespaces.network)
     if mode.kind == "container":
         directory = engine.paths.container(container.resolve(engine.paths, mode.target or ""))
     else:
@@ -381,7 +383,7 @@ def _seccomp_profile(request: CreateRequest) -> Mapping[str, Any] | None:
 def _surroundings(
     engine: Engine, made: Container, compiled: oci.Spec, namespace: enter.UserNamespace, host: spec.HostFacts
 ) -> compiler.Surroundings:
-    mode = modes.parse(made.request.namespaces.network or engine.settings.network)
+    mode = modes.parse(made.request.namespaces.network)
     network = None
     if mode.kind == "slirp4netns":
         program = slirp.find(f"{engine.paths.cache}/slirp4netns")
