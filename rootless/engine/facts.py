@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
+from ..runtime.compile import DEFAULT_DEVICES
 from ..userns.enter import UserNamespace
 from .request import CreateRequest
-from .spec import DEFAULT_DEVICES, RLIMITS, HostFacts
+from .spec import RLIMITS, HostFacts
 
 
 def gather(request: CreateRequest, namespace: UserNamespace) -> HostFacts:

@@ -43,7 +43,7 @@ _NAMESPACES: Final = {
 }  # fmt: skip
 """CLONE_NEW* by the specification's name."""
 
-_DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
+DEFAULT_DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS: Final = (
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),
@@ -200,7 +200,7 @@ def _bind(source: str, target: str, options: list[str]) -> Operation:
 
 def _devices(linux: oci.Linux) -> Iterator[Operation]:
     """Nodes cannot be made in a user namespace: each is a bind mount of the host's, which keeps the host's permissions."""
-    for name in _DEVICES:
+    for name in DEFAULT_DEVICES:
         yield _bind(f"/dev/{name}", f"/dev/{name}", [])
     for device in linux.get("devices", ()):
         yield _bind(device["path"], device["path"], [])
