@@ -15,7 +15,7 @@ from ..errors import Error
 
 Found = Literal["none", "gzip", "zstd", "xz", "bzip2"]
 
-PIECE = 1 << 20
+PIECE = 512 << 10
 """Bytes of one decompressed piece, at most."""
 
 ALWAYS_ALLOWED = 4 << 30
