@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..engine import container as engine
+from ..engine import inspect as engine
 from ..engine.container import Container, State
-from ..errors import Error, NotFound, UsageError
-from ..store import record
+from ..engine.inspect import Summary, seconds
+from ..errors import Error, UsageError
 from .columns import print_table, shortened
-from .context import Context, complain
-from .units import human_span, parse_time
+from .context import Context
+from .units import human_span
 
 _COLUMNS = (
     ("CONTAINER ID", "ID"), ("IMAGE", "Image"), ("COMMAND", "Command"), ("CREATED", "RunningFor"), ("STATUS", "Status"), ("PORTS", "Ports"),
     ("NAMES", "Names"),
 )  # fmt: skip
 _COMMAND_WIDTH = 20
-
-
-class Listed(NamedTuple):
-    """A container and what it is doing."""
-
-    container: Container
-    state: State
 
 
 def ps(
@@ -41,8 +34,9 @@ def ps(
     wanted = [_filter(word) for word in filter]
     count = 1 if latest else last
     every = all or count >= 0 or any(word.partition("=")[0] in ("status", "exited") for word in filter)
-    found = [each for each in _containers(context) if all_match(wanted, each) and (every or each.state.running)]
-    found.sort(key=lambda each: each.container.created, reverse=True)
+    found = [each for each in engine.containers(context.paths) if every or each.state.running]
+    for matches in wanted:
+        found = [each for each in found if matches(each)]
     if count >= 0:
         found = found[:count]
     if quiet and format is None:
@@ -53,7 +47,7 @@ def ps(
     if format == "json":
         from json import dumps
 
-        print(dumps([_document(context, each, now) for each in found], indent=1))
+        print(dumps([each.to_json() | {"Status": status(each.state, now)} for each in found], indent=1))
         return 0
     rows = [_row(context, each, now, shorten=not no_trunc) for each in found]
     if format is not None:
@@ -65,30 +59,17 @@ def ps(
     return 0
 
 
-def _containers(context: Context) -> list[Listed]:
-    """All that can be read. One that is damaged is complained about, one that is removed while we look is left out."""
-    found = []
-    for container_id in engine.identifiers(context.paths):
-        try:
-            found.append(Listed(engine.load(context.paths, container_id), engine.state(context.paths, container_id)))
-        except NotFound:
-            continue
-        except Error as error:
-            complain(error)
-    return found
-
-
-def _row(context: Context, each: Listed, now: float, *, shorten: bool) -> dict[str, Any]:
+def _row(context: Context, each: Summary, now: float, *, shorten: bool) -> dict[str, Any]:
     """The fields of --format, as texts; the names are Docker's and Podman's."""
     made, state = each
-    command = " ".join(command_of(context, made))
+    command = " ".join(made.command)
     return {
         "ID": made.id[:12] if shorten else made.id,
         "Image": made.image,
         "ImageID": made.image_id.rpartition(":")[2][: 12 if shorten else None],
         "Command": f'"{shortened(command, _COMMAND_WIDTH) if shorten else command}"',
         "CreatedAt": made.created,
-        "RunningFor": f"{human_span(now - parse_time(made.created))} ago",
+        "RunningFor": f"{human_span(now - seconds(made.created))} ago",
         "Status": status(state, now),
         "State": state.status,
         "Ports": ", ".join(map(str, made.ports)) if state.running else "",
@@ -101,72 +82,20 @@ def _row(context: Context, each: Listed, now: float, *, shorten: bool) -> dict[s
     }
 
 
-def _document(context: Context, each: Listed, now: float) -> dict[str, Any]:
-    """In the words of `podman ps --format json`."""
-    made, state = each
-    return {
-        "Id": made.id,
-        "Names": [made.name],
-        "Image": made.image,
-        "ImageID": made.image_id.rpartition(":")[2],
-        "Command": list(command_of(context, made)),
-        "Created": int(parse_time(made.created)),
-        "CreatedAt": made.created,
-        "StartedAt": int(parse_time(state.started_at)) if state.started_at else 0,
-        "State": state.status,
-        "Status": status(state, now),
-        "Exited": state.status == "exited",
-        "ExitCode": state.exit_code or 0,
-        "ExitedAt": int(parse_time(state.finished_at)) if state.finished_at else 0,
-        "Pid": state.pid,
-        "Labels": dict(made.request.labels),
-        "Ports": [
-            {
-                "host_ip": port.host_ip or "",
-                "host_port": port.host_port,
-                "container_port": port.container_port,
-                "protocol": port.protocol,
-                "range": 1,
-            }
-            for port in made.ports
-        ],
-        "Mounts": [mount.target for mount in made.request.mounts],
-        "AutoRemove": made.request.remove,
-    }
-
-
 def status(state: State, now: float) -> str:
     """`Up 2 minutes`, `Exited (0) 3 hours ago`, `Created`."""
     if state.running:
-        return f"Up {human_span(now - parse_time(state.started_at))}"
+        return f"Up {human_span(now - seconds(state.started_at))}"
     if state.status == "created":
         return "Created"
-    ago = f" {human_span(now - parse_time(state.finished_at))} ago" if state.finished_at else ""
+    ago = f" {human_span(now - seconds(state.finished_at))} ago" if state.finished_at else ""
     return f"Exited ({state.exit_code}){ago}"
-
-
-def command_of(context: Context, made: Container) -> tuple[str, ...]:
-    """What the container runs: by its bundle, or before its first start by its request and image."""
-    bundle: Any = record.read(f"{context.paths.container(made.id)}/config.json")
-    if bundle:
-        return tuple(bundle["process"]["args"])
-    from ..engine import image, spec
-
-    try:
-        config = image.resolve(context.paths, made.image_id).config.get("config") or {}
-        return tuple(spec.command(made.request, config))
-    except Error:
-        return made.request.command
 
 
 # ---- filters
 
 
-def all_match(filters: list[Callable[[Listed], bool]], each: Listed) -> bool:
-    return all(matches(each) for matches in filters)
-
-
-def _filter(word: str) -> Callable[[Listed], bool]:
+def _filter(word: str) -> Callable[[Summary], bool]:
     key, equals, value = word.partition("=")
     if not equals or not value:
         raise UsageError(f"invalid value {word!r} for --filter: write KEY=VALUE")

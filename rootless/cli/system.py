@@ -104,8 +104,7 @@ def _architecture(machine: str) -> str:
 
 def _info(context: Context) -> dict[str, Any]:
     """Keys as in `podman info`, as far as they mean something here."""
-    from .. import fuse_overlay
-    from ..engine import container, image
+    from ..engine import container, image, rootfs
     from ..slirp import process as slirp
     from ..userns import enter
 
@@ -113,7 +112,10 @@ def _info(context: Context) -> dict[str, Any]:
     states = [container.state(paths, each).status for each in container.identifiers(paths)]
     damaged: list[str] = []
     images = image.list_images(paths, on_damaged=lambda digest, _: damaged.append(digest))
-    driver = fuse_overlay.choose_here(paths, context.settings.storage_driver)
+    try:
+        driver: str = rootfs.driver(context.engine(), context.storage_driver)
+    except Error as error:
+        driver = f"none: {error.message}"
     with enter.acquire(paths) as namespace:
         mappings = {
             kind: [{"container_id": line.inside, "host_id": line.outside, "size": line.size} for line in idmap]
@@ -140,8 +142,7 @@ def _info(context: Context) -> dict[str, Any]:
         },
         "store": {
             "configFile": paths.settings_file,
-            "graphDriverName": driver.driver,
-            "graphDriverNotice": driver.notice or "",
+            "graphDriverName": driver,
             "graphRoot": paths.root,
             "runRoot": paths.runroot,
             "cache": paths.cache,
