@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import _lowlevel
 from ..errors import Conflict, HostError, UsageError, reason
-from ..runtime import capabilities, native, seccomp, users
+from ..runtime import capabilities, native, users
 from ..runtime import compile as compiler
 from ..store import record
 from ..userns import enter
@@ -54,7 +54,7 @@ def execute(engine: Engine, container_id: str, request: ExecRequest) -> int:
     pidfd = _open_process(state)
     try:
         process = _process(request, spec, state)
-        plan = compiler.exec_plan(process, _surroundings(engine, spec, process, state.pid))
+        plan = compiler.exec_plan(process, _surroundings(engine, container_id, spec, request, state.pid))
         if engine.on_plan:
             engine.on_plan("exec", plan)
         return _run(request, keys, pidfd, state.pid, plan)
@@ -125,18 +125,15 @@ def _capabilities(spec: oci.Spec, uid: int) -> oci.Capabilities:
     return {"bounding": bounding, "effective": bounding if uid == 0 else [], "permitted": bounding if uid == 0 else []}
 
 
-def _surroundings(engine: Engine, spec: oci.Spec, process: oci.Process, pid: int) -> compiler.Surroundings:
-    policy = spec["linux"].get("seccomp")
+def _surroundings(
+    engine: Engine, container_id: str, spec: oci.Spec, request: ExecRequest, pid: int
+) -> compiler.Surroundings:
     program = None
-    if policy is not None and not _is_privileged(process, spec):
-        program = (seccomp.program(engine.paths.seccomp_cache, policy), seccomp.flags(policy))
+    if not request.privileged:
+        program = lifecycle.seccomp_program(engine.paths, spec, container.load(engine.paths, container_id).request)
     with open(f"/proc/{pid}/setgroups", encoding="ascii") as file:
         setgroups = file.read().strip() == "allow"
     return compiler.Surroundings(rootfs="", seccomp=program, setgroups=setgroups, supervised=False)
-
-
-def _is_privileged(process: oci.Process, spec: oci.Spec) -> bool:
-    return process.get("capabilities", {}).get("bounding") != spec["process"].get("capabilities", {}).get("bounding")
 
 
 def _namespaces(pid: int) -> int:

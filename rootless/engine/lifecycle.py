@@ -9,7 +9,8 @@ import os
 import select
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import _lowlevel
@@ -17,8 +18,8 @@ from ..errors import Conflict, Error, HostError, NotFound, UsageError, reason
 from ..image import layout
 from ..network import modes, resolver
 from ..paths import Paths
+from ..runtime import capabilities, native, seccomp, users
 from ..runtime import compile as compiler
-from ..runtime import native, seccomp, users
 from ..slirp import process as slirp
 from ..store import lock, record
 from ..userns import enter
@@ -169,7 +170,7 @@ def start(engine: Engine, container_id: str, attached: Attach | None) -> int | N
     """Start a container that does not run; with `attached` wait for its end and return its exit code. One that runs already is left alone."""
     paths = engine.paths
     made = container.load(paths, container_id)
-    with lock.locked(f"{paths.container(container_id)}/lock"):
+    with _changing(paths, container_id):
         if container.state(paths, container_id).running:
             return None
         monitor = _launch(engine, made, attached)
@@ -209,10 +210,8 @@ def _launch(engine: Engine, made: Container, attached: Attach | None) -> native.
     with _namespace(engine, joined) as namespace:
         if namespace.notice:
             engine.note(namespace.notice)
-        try:
-            os.mkdir(runtime, 0o700)
-        except FileExistsError:
-            _clear_runtime(runtime)
+        _remove_runtime(runtime)
+        os.mkdir(runtime, 0o700)
         mounting = rootfs.mounting(paths, made)
         if engine.on_plan:
             engine.on_plan("root file system", mounting)
@@ -254,7 +253,7 @@ def _launch(engine: Engine, made: Container, attached: Attach | None) -> native.
                 seccomp_profile=_seccomp_profile(request),
             )
             record.write(f"{directory}/config.json", compiled, durable=False)
-            plan = compiler.container_plan(compiled, _surroundings(engine, made, compiled, namespace, host))
+            plan = compiler.container_plan(compiled, _surroundings(engine, made, compiled, namespace))
             if engine.on_plan:
                 engine.on_plan("container", plan)
             monitor.prepare(plan, compiler.clone_flags(compiled))
@@ -284,10 +283,15 @@ def container_user(
         return enter.inside(namespace, look)
 
 
-def _clear_runtime(runtime: str) -> None:
-    """What a killed monitor left behind."""
-    for name in os.listdir(runtime):
+def _remove_runtime(runtime: str) -> None:
+    """The runtime directory of a monitor that was killed; one that ended by itself has removed it."""
+    try:
+        left = os.listdir(runtime)
+    except FileNotFoundError:
+        return
+    for name in left:
         os.unlink(f"{runtime}/{name}")
+    os.rmdir(runtime)
 
 
 def _namespace(engine: Engine, joined: Mapping[str, tuple[str, State]]) -> enter.UserNamespace:
@@ -381,7 +385,7 @@ def _seccomp_profile(request: CreateRequest) -> Mapping[str, Any] | None:
 
 
 def _surroundings(
-    engine: Engine, made: Container, compiled: oci.Spec, namespace: enter.UserNamespace, host: spec.HostFacts
+    engine: Engine, made: Container, compiled: oci.Spec, namespace: enter.UserNamespace
 ) -> compiler.Surroundings:
     mode = modes.parse(made.request.namespaces.network)
     network = None
@@ -392,25 +396,23 @@ def _surroundings(
     return compiler.Surroundings(
         rootfs=f"{engine.paths.container(made.id)}/rootfs",
         network=network,
-        seccomp=_seccomp_program(engine.paths, compiled, made.request, host),
+        seccomp=seccomp_program(engine.paths, compiled, made.request),
         init=made.request.init,
         setgroups=namespace.setgroups,
     )
 
 
-def _seccomp_program(
-    paths: Paths, compiled: oci.Spec, request: CreateRequest, host: spec.HostFacts
-) -> tuple[bytes, int] | None:
+def seccomp_program(paths: Paths, compiled: oci.Spec, request: CreateRequest) -> tuple[bytes, int] | None:
+    """The BPF program of a container's policy and the flags for seccomp(2); None where it runs without."""
     policy = compiled["linux"].get("seccomp")
     if policy is None:
         return None
     if request.seccomp_profile is not None:
         return seccomp.program(paths.seccomp_cache, policy), seccomp.flags(policy)
-    from ..runtime import capabilities
-
     allowed = capabilities.mask(compiled["process"].get("capabilities", {}).get("bounding", ()))
+    system = os.uname()
     program = seccomp.default_program(
-        paths.seccomp_cache, capabilities=allowed, architecture=host.architecture, kernel=host.kernel
+        paths.seccomp_cache, capabilities=allowed, architecture=system.machine, kernel=facts.kernel(system.release)
     )
     return program, seccomp.flags()
 
@@ -501,36 +503,34 @@ def wait(engine: Engine, container_id: str) -> int:
 def remove(engine: Engine, container_id: str, *, force: bool = False, volumes: bool = False) -> None:
     """Remove a container that does not run; with `force` one that does, too. volumes: also its anonymous volumes."""
     paths = engine.paths
-    if container.state(paths, container_id).running:
-        if not force:
-            raise Conflict(
-                f"container {container_id[:12]} is running",
-                hint=f"rl stop {container_id[:12]}, or rl rm --force {container_id[:12]}",
-            )
+    with _changing(paths, container_id):
+        if container.state(paths, container_id).running:
+            if not force:
+                raise Conflict(
+                    f"container {container_id[:12]} is running",
+                    hint=f"rl stop {container_id[:12]}, or rl rm --force {container_id[:12]}",
+                )
+            _kill_and_wait(paths, container_id)
         try:
-            with Connection(paths, container_id) as connection:
-                connection.signal(signal.SIGKILL)
-                _ends_within(connection.socket, None)
-        except Conflict:
-            pass  # it ended meanwhile
-    directory = paths.container(container_id)
-    try:
-        made: Container | None = container.load(paths, container_id)
-    except Error:
-        if not force:
-            raise
-        made = None  # damaged: its directory can go all the same
-    grave = f"{paths.tmp}/{container_id}"
-    try:
-        os.rename(directory, grave)
-    except FileNotFoundError:
-        return  # its monitor was asked to remove it, and did
-    except OSError as error:
-        raise HostError(f"cannot remove {directory}: {reason(error)}") from error
-    if made is not None and container.holder(paths, made.name) == container_id:
-        os.unlink(paths.name(made.name))
-    with enter.acquire(paths) as namespace:
-        _lowlevel.remove_tree(userns=namespace.fd, path=grave)
+            made: Container | None = container.load(paths, container_id)
+        except NotFound:
+            return  # its monitor was asked to remove it, and did
+        except Error:
+            if not force:
+                raise
+            made = None  # damaged: its directory can go all the same
+        grave = f"{paths.tmp}/{container_id}"
+        try:
+            os.rename(paths.container(container_id), grave)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise HostError(f"cannot remove {paths.container(container_id)}: {reason(error)}") from error
+        if made is not None and container.holder(paths, made.name) == container_id:
+            os.unlink(paths.name(made.name))
+        _remove_runtime(paths.runtime(container_id))
+        with enter.acquire(paths) as namespace:
+            _lowlevel.remove_tree(userns=namespace.fd, path=grave)
     if made is not None and made.volumes and (volumes or made.request.remove):
         from . import volume
 
@@ -538,6 +538,28 @@ def remove(engine: Engine, container_id: str, *, force: bool = False, volumes: b
         for name in made.volumes.values():
             if name not in named:
                 volume.remove(paths, name)
+
+
+def _kill_and_wait(paths: Paths, container_id: str) -> None:
+    try:
+        with Connection(paths, container_id) as connection:
+            connection.signal(signal.SIGKILL)
+            _ends_within(connection.socket, None)
+    except Conflict:
+        pass  # it ended meanwhile
+
+
+@contextmanager
+def _changing(paths: Paths, container_id: str) -> Iterator[None]:
+    """Hold the lock of a container that is there: one that starts is not removed meanwhile, nor started twice."""
+    directory = paths.container(container_id)
+    try:
+        os.stat(directory)
+        with lock.locked(f"{directory}/lock"):
+            os.stat(directory)  # what we waited for may have been its removal
+            yield
+    except FileNotFoundError:
+        raise NotFound(f"no container {container_id[:12]!r}", hint="rl ps -a lists them") from None
 
 
 def streams(request: CreateRequest, *, stdin: bool | None = None) -> Attach:
