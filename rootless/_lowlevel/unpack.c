@@ -302,9 +302,11 @@ static bool decimal(const char *text, const char *end, uint64_t *number)
 	if (text == end)
 		return false;
 	for (; text < end; text++) {
-		if (*text < '0' || *text > '9' || value > (INT64_MAX - 9) / 10)
+		const unsigned digit = (unsigned)(*text - '0');
+
+		if (digit > 9 || value > ((uint64_t)INT64_MAX - digit) / 10)
 			return false;
-		value = value * 10 + (uint64_t)(*text - '0');
+		value = value * 10 + digit;
 	}
 	*number = value;
 	return true;
