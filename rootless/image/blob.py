@@ -116,6 +116,7 @@ def claimed(paths: Paths, descriptor: Descriptor, *, cancelled: threading.Event)
                 continue
             if not _is(file, path):
                 continue  # its last holder published or removed it
+            os.utime(file)  # a sweep for old ones must not take it from under us
             partial = PartialBlob(paths, descriptor, file)
             try:
                 yield partial

@@ -86,6 +86,13 @@ def make_present(context: Context, layer: Layer) -> None:
 
     Any number of processes and threads may ask for the same layer: one makes it, the others wait and find it made.
     """
+    try:
+        _make_present(context, layer)
+    except OSError as error:
+        raise StoreError(f"cannot store the layer {layer.descriptor.digest}: {reason(error)}") from error
+
+
+def _make_present(context: Context, layer: Layer) -> None:
     with _only_maker(context, layer):
         unpack = not _is_unpacked(context, layer)
         for last_attempt in (False, True):

@@ -50,11 +50,6 @@ def sweep(paths: Paths, *, remove_tree: RemoveTree) -> None:
             ...  # its maker, or another sweeper, has removed it meanwhile
 
 
-def stale(paths: Paths) -> bool:
-    """Whether `sweep` might find anything: lets a caller do without a user namespace in the usual case."""
-    return bool(_entries(paths))
-
-
 def _entries(paths: Paths) -> list[os.DirEntry[str]]:
     found = [entry for entry in os.scandir(paths.tmp) if entry.path != paths.partial]
     return found + list(os.scandir(paths.partial))

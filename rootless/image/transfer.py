@@ -112,8 +112,11 @@ class Transfer:
         self._stack = ExitStack()
 
     def __enter__(self) -> Transfer:
-        if staging.stale(self._paths):
+        try:
             staging.sweep(self._paths, remove_tree=self.remove_tree)
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def __exit__(
