@@ -45,26 +45,24 @@ def busybox_root(architecture: str) -> bytes:
     assert busybox, "busybox-static is not installed"
     applets = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True).stdout.split()
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, mode in {
-            "bin": 0o755,
-            "etc": 0o755,
-            "home": 0o755,
-            "root": 0o700,
-            "tmp": 0o1777,
-            "var": 0o755,
-        }.items():
-            _add(archive, name, tarfile.DIRTYPE, mode)
+    files = {
+        "etc/group": "root:x:0:root\nnobody:x:65534:\n",
+        "etc/os-release": f"ID=busybox\nARCHITECTURE={architecture}\n",
+        "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    }
+    with tarfile.open(fileobj=buffer, mode="w") as archive:  # each directory is followed by what lies in it
+        _add(archive, "bin", tarfile.DIRTYPE, 0o755)
         _add(archive, "bin/busybox", tarfile.REGTYPE, 0o755, Path(busybox).read_bytes())
         for applet in applets:
             if applet != "busybox":
                 _add(archive, f"bin/{applet}", tarfile.SYMTYPE, 0o777, link="busybox")
-        for name, text in {
-            "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
-            "etc/group": "root:x:0:root\nnobody:x:65534:\n",
-            "etc/os-release": f"ID=busybox\nARCHITECTURE={architecture}\n",
-        }.items():
+        _add(archive, "etc", tarfile.DIRTYPE, 0o755)
+        for name, text in files.items():
             _add(archive, name, tarfile.REGTYPE, 0o644, text.encode())
+        for name in ("dev", "home", "mnt", "opt", "proc", "run", "srv", "sys", "usr", "var"):
+            _add(archive, name, tarfile.DIRTYPE, 0o755)
+        _add(archive, "root", tarfile.DIRTYPE, 0o700)
+        _add(archive, "tmp", tarfile.DIRTYPE, 0o1777)
     return buffer.getvalue()
 
 
