@@ -27,8 +27,8 @@ IMPORTERS = {
     "rich": {"cli.console"},
     "requests": {"image.registry"},
     "urllib3": {"image.registry"},  # the connection below requests: its errors and retries
+    "isal": {"image.compression"},
     "zstandard": {"image.compression"},
-    "fuse": {"fuse_overlay.filesystem"},
     "cffi": {"_lowlevel.build", "_lowlevel.build_seccomp"},
 }
 
