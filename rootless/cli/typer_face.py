@@ -146,7 +146,6 @@ def _annotation(option: Option) -> Any:
     shared: dict[str, Any] = {"help": _plain(described), "hidden": option.hidden, "show_default": False}
     if option.kind == "flag":
         return Annotated[bool, typer.Option(*names, **shared)]
-    # The names on the line are not known to Click's conversion; the last one is what a message can say.
     converted = typer.Option(
         *names,
         parser=_Converter(option),
@@ -160,6 +159,7 @@ class _Converter:
     """Leaves the word as it is: `_settle` converts, so that both parsers do it by the same code."""
 
     def __init__(self, option: Option) -> None:
+        self.option = option
         self.__name__ = option.metavar or option.key.upper()
 
     def __call__(self, word: str) -> str:
@@ -186,6 +186,9 @@ def _settle(options: tuple[Option, ...], words: dict[str, Any]) -> dict[str, Any
 
 
 class _Parser(_OptionParser):
+    def _get_value_from_state(self, option_name: str, option: Any, state: _ParsingState) -> Any:
+        return self._checked(option, option_name, super()._get_value_from_state(option_name, option, state))
+
     def _match_long_opt(self, opt: str, explicit_value: str | None, state: _ParsingState) -> None:
         option = self._long_opt.get(opt)
         if option is None or option.takes_value or explicit_value is None:
@@ -203,13 +206,21 @@ class _Parser(_OptionParser):
                 if i > 1:
                     super()._match_short_opt(arg[:i], state)
                 if option.takes_value:
-                    option.process(value[1:], state)
+                    option.process(self._checked(option, f"-{arg[i]}", value[1:]), state)
                 else:
                     self._set_flag(option, f"-{arg[i]}", value[1:], state)
                 return
             if option.takes_value:
                 break
         super()._match_short_opt(arg, state)
+
+    @staticmethod
+    def _checked(option: Any, spelled: str, word: Any) -> Any:
+        """The word, if it is one that the option takes: Click would look at the last one only, and not know how the option was spelled."""
+        converter = getattr(option.obj.type, "func", None)
+        if isinstance(converter, _Converter):
+            converter.option.convert(word, spelled)
+        return word
 
     @staticmethod
     def _set_flag(option: Any, spelled: str, word: str, state: _ParsingState) -> None:

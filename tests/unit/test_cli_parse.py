@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rootless.cli import create_options, parse, table, typer_face
@@ -75,8 +75,10 @@ def outcome(parser: Any, line: list[str]) -> Any:
         return error
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(lines())
+@example(["inspect", "--type", "wrong", "--type", "all", "web"])
+@example(["run", "-it=false", "-p=80:80", "-e=", "alpine"])
 def test_the_parsers_agree(line: list[str]) -> None:
     ours = outcome(parse.parse, line)
     if ours is None:
@@ -84,6 +86,7 @@ def test_the_parsers_agree(line: list[str]) -> None:
     theirs = outcome(typer_face.parse, line)
     if isinstance(ours, UsageError):
         assert isinstance(theirs, UsageError)
+        assert theirs.message == ours.message
     else:
         assert theirs == ours
 
