@@ -32,6 +32,7 @@ from .request import CreateRequest
 if TYPE_CHECKING:
     from ..oci import runtime as oci
 
+_PAUSE = 0.02  # seconds between looks at a container that we cannot be told about
 _RESOLV, _HOSTS, _HOSTNAME = "resolv.conf", "hosts", "hostname"
 
 
@@ -62,6 +63,8 @@ def create(engine: Engine, request: CreateRequest) -> Container:
         )
     for words in _joined_containers(request).values():
         container.resolve(paths, words)
+    if request.cidfile and os.path.lexists(request.cidfile):
+        raise Conflict(f"the --cidfile {request.cidfile} exists", hint="remove it where no container needs it any more")
     stored = image.ensure(
         paths,
         request.image,
@@ -75,6 +78,8 @@ def create(engine: Engine, request: CreateRequest) -> Container:
     command = spec.command(request, config)  # an image without a command is refused here, not when it starts
     ports = _published(engine, request, config, mode)
     container_id = container.new_id()
+    # Not all of the image's layers: those below one with an opaque root show nothing.
+    mounted = tuple(chain_id for chain_id in stored.chain_ids if paths.layer_diff(chain_id) in stored.layer_dirs)
     with container.Draft(paths, container_id) as draft:
         name = draft.take_name(request.name)
         made = Container(
@@ -83,7 +88,7 @@ def create(engine: Engine, request: CreateRequest) -> Container:
             image=request.image,
             image_id=stored.id,
             command=tuple(command),
-            layers=stored.chain_ids,
+            layers=mounted,
             created=now(),
             driver=rootfs.driver(engine, request.storage_driver),
             mapping=stored.unpacked or "full",
@@ -91,9 +96,13 @@ def create(engine: Engine, request: CreateRequest) -> Container:
             volumes=_volumes(engine, request, config),
             request=request,
         )
-        draft.commit(made, durable=not request.remove)
+        # From here on the layers are in use; an rmi that looked before holds the lock until it has removed what it meant to.
+        with lock.locked(paths.image_index_lock, shared=True):
+            if not all(map(os.path.isdir, stored.layer_dirs)):
+                raise Conflict(f"the image {request.image} was removed meanwhile", hint="try again")
+            draft.commit(made, durable=not request.remove)
     if request.cidfile:
-        _write_new(request.cidfile, container_id, "--cidfile")
+        _write(request.cidfile, container_id, "--cidfile", mode="x")
     return made
 
 
@@ -261,7 +270,7 @@ def _launch(engine: Engine, made: Container, attached: Attach | None) -> native.
             if made.ports:
                 _open_ports(made, runtime)
             if request.pidfile:
-                _write_new(request.pidfile, str(pid), "--pidfile")
+                _write(request.pidfile, str(pid), "--pidfile")
             monitor.start_command()
         except BaseException:
             monitor.abort()
@@ -426,9 +435,9 @@ def _open_ports(made: Container, runtime: str) -> None:
     )
 
 
-def _write_new(path: str, text: str, option: str) -> None:
+def _write(path: str, text: str, option: str, *, mode: str = "w") -> None:
     try:
-        with open(path, "w", encoding="ascii") as file:
+        with open(path, mode, encoding="ascii") as file:
             file.write(text)
     except OSError as error:
         raise UsageError(f"cannot write {option} {path}: {reason(error)}") from error
@@ -488,16 +497,18 @@ def _ends_within(socket: int, seconds: float | None) -> bool:
 
 
 def wait(engine: Engine, container_id: str) -> int:
-    """The exit code of a container, once it has ended. One that never ran: 0, as Docker says."""
-    try:
-        with Connection(engine.paths, container_id) as connection:
-            return connection.wait()
-    except (Conflict, NotFound):
-        pass  # it ended before we asked, or its monitor was killed: the files know
-    if not os.path.isdir(engine.paths.container(container_id)):
-        return 0
-    state = container.state(engine.paths, container_id)
-    return state.exit_code or 0
+    """The exit code of a container, once it has ended. One that never ran: 0, as Docker says. NotFound where it is removed, and its code with it."""
+    while True:
+        try:
+            with Connection(engine.paths, container_id) as connection:
+                return connection.wait()
+        except (Conflict, NotFound):
+            pass  # it ended before we asked, or its monitor was killed: the files know
+        container.load(engine.paths, container_id)
+        state = container.state(engine.paths, container_id)
+        if not state.running:
+            return state.exit_code or 0
+        time.sleep(_PAUSE)  # it is ending, or its monitor has no room for another connection
 
 
 def remove(engine: Engine, container_id: str, *, force: bool = False, volumes: bool = False) -> None:
@@ -553,13 +564,13 @@ def _kill_and_wait(paths: Paths, container_id: str) -> None:
 def _changing(paths: Paths, container_id: str) -> Iterator[None]:
     """Hold the lock of a container that is there: one that starts is not removed meanwhile, nor started twice."""
     directory = paths.container(container_id)
-    try:
-        os.stat(directory)
-        with lock.locked(f"{directory}/lock"):
-            os.stat(directory)  # what we waited for may have been its removal
-            yield
-    except FileNotFoundError:
-        raise NotFound(f"no container {container_id[:12]!r}", hint="rl ps -a lists them") from None
+    gone = NotFound(f"no container {container_id[:12]!r}", hint="rl ps -a lists them")
+    if not os.path.isdir(directory):
+        raise gone
+    with lock.locked(f"{directory}/lock"):
+        if not os.path.isdir(directory):  # what we waited for was its removal
+            raise gone
+        yield
 
 
 def streams(request: CreateRequest, *, stdin: bool | None = None) -> Attach:
