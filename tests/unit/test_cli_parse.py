@@ -234,8 +234,8 @@ def test_declarations_are_sound(command: Command) -> None:
     assert all(not option.help.endswith(".") for option in command.options)
     several = [argument for argument in command.arguments if argument.many or argument.remainder]
     assert several in ([], [command.arguments[-1]] if command.arguments else [])
-    for _, example in command.examples:
-        assert example.startswith("rl ") and parse.parse(example.split()[1:]) is not None
+    for _, shown in command.examples:
+        assert shown.startswith("rl ") and parse.parse(shown.split()[1:]) is not None
 
 
 def test_names_are_unique() -> None:
