@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..errors import Error, StoreError
-from ..image import layout
 from ..paths import Paths
 from ..store import record
 from . import container
@@ -151,6 +150,8 @@ def inspect(paths: Paths, container_id: str) -> dict[str, Any]:
 
 
 def _config(made: Container, process: dict[str, Any], spec: dict[str, Any], paths: Paths) -> dict[str, Any]:
+    from ..image import layout  # for inspect alone: `rl ps` does without
+
     request = made.request
     labels: dict[str, str] = {}
     user = request.user
