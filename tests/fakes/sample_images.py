@@ -51,6 +51,7 @@ def busybox_root(architecture: str) -> bytes:
         "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     }
     with tarfile.open(fileobj=buffer, mode="w") as archive:  # each directory is followed by what lies in it
+        _add(archive, ".", tarfile.DIRTYPE, 0o755)
         _add(archive, "bin", tarfile.DIRTYPE, 0o755)
         _add(archive, "bin/busybox", tarfile.REGTYPE, 0o755, Path(busybox).read_bytes())
         for applet in applets:
