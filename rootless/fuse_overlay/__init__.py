@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple, cast, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from ..errors import HostError, UsageError, reason
 
@@ -101,7 +101,7 @@ def _forced(driver: str, probe: Probe) -> Driver:
     if driver != "overlay" and probe.fuse:
         message = f"cannot use the storage driver {driver}: FUSE mounts are not possible ({reason(probe.fuse)})"
         raise HostError(message, hint="chmod 0666 /dev/fuse")
-    return cast("Driver", driver)
+    return driver
 
 
 def _overlay_hint(number: int) -> str:

@@ -21,9 +21,9 @@ class Arguments(NamedTuple):
 
 
 def main(words: list[str]) -> int:
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # nothing that somebody forgot to close stays open in the server
     try:
-        arguments = parse(words)
-        return _mount(arguments)
+        return _mount(parse(words))
     except Error as error:
         os.write(2, f"{error.message}\n".encode(errors="surrogateescape"))
         return 1

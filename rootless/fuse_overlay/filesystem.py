@@ -10,8 +10,8 @@ inode number does not change while anything holds it, and two hard links of the 
 - Lower layers do not change and the upper changes through us alone, so what is known of a lower directory is kept with its node and the kernel may
   cache names and attributes for ever.
 - The kernel checks permissions (`default_permissions`) against owners and modes that we tell; the operations run as root of the user namespace.
-- Different from the kernel's overlay, on purpose: names that begin with `.wh.` cannot be made (a layer may spell whiteouts so); a file opened for
-  reading before its copy-up shows what is written later, as POSIX wants. Attributes of a lower file that is open but has no name any more cannot be changed.
+- Different from the kernel's overlay: names that begin with `.wh.` cannot be made, as a layer may spell whiteouts so; and the attributes of a
+  layer's file that is open but has no name any more cannot be changed.
 """
 
 from __future__ import annotations
