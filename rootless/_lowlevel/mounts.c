@@ -90,74 +90,70 @@ static int open_parent(int root, const char *path, char name[NAME_MAX + 1])
 	return rl_open_in_root(root, start ? parent : ".", O_PATH | O_DIRECTORY);
 }
 
-/* mkdir -p beneath the root: each missing component is made with `mode`; symlinks on the way are followed inside the root. */
-static int make_directories(int root, const char *path, mode_t mode)
+/* `path` leads over the symlink `name` at path[start..end), in the directory `parent`, to what is not there: put the link's content in its place. */
+static int expand_link(int parent, const char *name, char path[PATH_MAX], size_t start, size_t end)
 {
-	char prefix[PATH_MAX];
-	size_t length = strlen(path);
+	char content[PATH_MAX];
+	ssize_t length = readlinkat(parent, name, content, sizeof content);
 
-	if (length >= sizeof prefix) {
+	if (length < 0)
+		return errno == EINVAL ? 0 : -1; /* no symlink: somebody has made the thing itself meanwhile */
+	if (length > 0 && content[0] == '/')
+		start = 0;
+	size_t rest = strlen(path + end) + 1;
+	if (start + (size_t)length + rest > PATH_MAX) {
 		errno = ENAMETOOLONG;
 		return -1;
 	}
-	int existing = rl_open_in_root(root, path, O_PATH | O_DIRECTORY);
-	if (existing >= 0) {
-		close(existing);
-		return 0;
-	}
-	for (size_t i = 1; i <= length; i++) {
-		char name[NAME_MAX + 1];
-
-		if (i < length && path[i] != '/')
-			continue;
-		if (path[i - 1] == '/')
-			continue;
-		memcpy(prefix, path, i);
-		prefix[i] = 0;
-		existing = rl_open_in_root(root, prefix, O_PATH | O_DIRECTORY);
-		if (existing >= 0) {
-			close(existing);
-			continue;
-		}
-		if (errno != ENOENT)
-			return -1;
-		int parent = open_parent(root, prefix, name);
-		if (parent < 0)
-			return -1;
-		int made = mkdirat(parent, name, mode);
-		if (made < 0 && errno == EEXIST)
-			made = 0;
-		if (close_with(parent, made) < 0)
-			return -1;
-	}
+	memmove(path + start + length, path + end, rest);
+	memcpy(path + start, content, (size_t)length);
 	return 0;
 }
 
-static int make_file(int root, const char *path)
+static int make_file(int parent, const char *name)
 {
-	char name[NAME_MAX + 1];
-	char directory[PATH_MAX];
-	size_t end = strlen(path);
+	int file = openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0644);
 
-	while (end > 0 && path[end - 1] != '/')
-		end--;
-	if (end >= sizeof directory) {
+	return file < 0 ? -1 : close(file);
+}
+
+/* mkdir -p beneath the root, with an empty file at the end where `file`. Symlinks on the way are followed inside the root, also those to what is not there yet, as
+ * /etc/resolv.conf -> ../run/systemd/resolve/stub-resolv.conf of many images. */
+static int make_path(int root, const char *wanted, mode_t mode, int file)
+{
+	char path[PATH_MAX], name[NAME_MAX + 1];
+	int links = 0;
+
+	if (strlen(wanted) >= sizeof path) {
 		errno = ENAMETOOLONG;
 		return -1;
 	}
-	memcpy(directory, path, end);
-	directory[end] = 0;
-	if (end && make_directories(root, directory, 0755) < 0)
-		return -1;
-	int parent = open_parent(root, path, name);
-	if (parent < 0)
-		return -1;
-	int file = openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0644);
-	if (file < 0 && errno != EEXIST)
-		return close_keeping_errno(parent);
-	close(parent);
-	if (file >= 0)
-		close(file);
+	memcpy(path, wanted, strlen(wanted) + 1);
+	for (size_t end = 1; end <= strlen(path); end++) {
+		char next = path[end];
+
+		if (path[end - 1] == '/' || (next && next != '/'))
+			continue;
+		int last_file = file && !next;
+		path[end] = 0;
+		int there = rl_open_in_root(root, path, O_PATH | (last_file ? 0 : O_DIRECTORY));
+		int parent = there < 0 && errno == ENOENT ? open_parent(root, path, name) : -1;
+		path[end] = next;
+		if (there >= 0) {
+			close(there);
+			continue;
+		}
+		if (parent < 0)
+			return -1;
+		int made = last_file ? make_file(parent, name) : mkdirat(parent, name, mode);
+		if (made < 0 && errno == EEXIST) {
+			errno = ELOOP;
+			made = links++ < 40 ? expand_link(parent, name, path, end - strlen(name), end) : -1;
+			end = 0; /* from the start: what the link names is yet to be made */
+		}
+		if (close_with(parent, made) < 0)
+			return -1;
+	}
 	return 0;
 }
 
@@ -168,7 +164,7 @@ static int open_target(struct rl_child *child, const char *path, int directory, 
 
 	if (target >= 0 || errno != ENOENT || !create)
 		return target;
-	if ((directory ? make_directories(child->root, path, 0755) : make_file(child->root, path)) < 0)
+	if (make_path(child->root, path, 0755, !directory) < 0)
 		return -1;
 	return rl_open_in_root(child->root, path, O_PATH);
 }
@@ -202,7 +198,7 @@ int rl_do_root(struct rl_child *child, const struct rl_op *op)
 
 int rl_do_mkdir(struct rl_child *child, const struct rl_op *op)
 {
-	return make_directories(child->root, rl_text(child->plan, op, 0), (mode_t)op->number[0]);
+	return make_path(child->root, rl_text(child->plan, op, 0), (mode_t)op->number[0], 0);
 }
 
 int rl_do_mount(struct rl_child *child, const struct rl_op *op)

@@ -293,7 +293,7 @@ def _tmpfs(word: str) -> Mount:
 
 
 _MOUNT_KEYS = {
-    "src": "source", "dst": "target", "destination": "target", "ro": "readonly", "chown": "U", "volume-subpath": "subpath",
+    "src": "source", "dst": "target", "destination": "target", "ro": "readonly", "chown": "U",
 }  # fmt: skip
 _FLAGS = (
     "readonly",
@@ -317,7 +317,7 @@ def _mount(word: str) -> Mount:
     for field in _csv(word):
         key, equals, value = field.partition("=")
         key = _MOUNT_KEYS.get(key.lower(), key if key == "U" else key.lower())
-        if key in ("volume-opt", "volume-label", "volume-driver"):
+        if key in ("volume-opt", "volume-label", "volume-driver", "volume-subpath", "subpath"):
             _later("--mount", key)
         if key in fields:
             _refuse("--mount", word, f"{key} is given twice")
@@ -371,8 +371,6 @@ def _mount_option(word: str, kind: str, key: str, value: str) -> tuple[str, ...]
         return ()
     if kind == "bind" and key == "relabel" and value in ("shared", "private"):
         return ("z",) if value == "shared" else ("Z",)
-    if kind == "volume" and key == "subpath":
-        return (f"subpath={value}",)
     if kind == "tmpfs" and key == "tmpfs-size":
         try:
             return (f"size={parse_size(value)}",)

@@ -23,7 +23,7 @@ from ..runtime import compile as compiler
 from ..slirp import process as slirp
 from ..store import lock, record
 from ..userns import enter
-from . import attach, container, facts, image, rootfs, spec
+from . import attach, container, facts, image, rootfs, sources, spec
 from .container import Container, State
 from .engine import Engine
 from .monitor import Connection
@@ -56,6 +56,10 @@ def create(engine: Engine, request: CreateRequest) -> Container:
     attach.parse_detach_keys(request.detach_keys)
     if request.namespaces.network is None:
         request = request._replace(namespaces=request.namespaces._replace(network=engine.settings.network))
+    request = request._replace(
+        mounts=tuple(mount._replace(target=spec.normal(mount.target)) for mount in request.mounts)
+    )
+    sources.check(request)
     mode = modes.parse(request.namespaces.network)
     if not mode.private and (request.ports or request.publish_all) and mode.kind != "host":
         raise UsageError(
@@ -158,6 +162,12 @@ def _volumes(engine: Engine, request: CreateRequest, config: Any) -> dict[str, s
     return {target: name or os.urandom(32).hex() for target, name in wanted.items()}
 
 
+def _anonymous_volumes(made: Container) -> list[str]:
+    """The names of the volumes that nobody gave a name: they are this container's alone."""
+    named = {mount.source for mount in made.request.mounts if mount.kind == "volume"}
+    return [name for name in made.volumes.values() if name not in named]
+
+
 # ---- start
 
 
@@ -214,6 +224,8 @@ def _launch(engine: Engine, made: Container, attached: Attach | None) -> native.
     """Everything between a container's files and its running command."""
     paths, request = engine.paths, made.request
     directory, runtime = paths.container(made.id), paths.runtime(made.id)
+    sources.check(request)
+    sources.make(request)
     joined = _joined(paths, request)
     stored = layout.resolve(paths, made.image_id)
     with _namespace(engine, joined) as namespace:
@@ -233,7 +245,13 @@ def _launch(engine: Engine, made: Container, attached: Attach | None) -> native.
                 mounting=mounting,
                 terminal=request.terminal,
                 stdin=request.interactive,
-                removal=(f"{paths.tmp}/{made.id}", paths.name(made.name)) if request.remove else None,
+                removal=native.Removal(
+                    f"{paths.tmp}/{made.id}",
+                    paths.name(made.name),
+                    tuple(paths.volume(name) for name in _anonymous_volumes(made)),
+                )
+                if request.remove
+                else None,
             ),
             userns=namespace.fd,
             notes=engine.note,
@@ -245,6 +263,9 @@ def _launch(engine: Engine, made: Container, attached: Attach | None) -> native.
                 wanted = request.user if request.user is not None else config.get("User") or ""
                 user = container_user(root, wanted, groups=request.groups, namespace=namespace)
                 volumes = _mounted_volumes(paths, made, namespace, root)
+                owned = [volumes.get(mount.target) or mount.source for mount in request.mounts if "U" in mount.options]
+                if owned:
+                    sources.own(filter(None, owned), user.uid, user.gid, namespace=namespace)
             finally:
                 os.close(root)
             host = facts.gather(request, namespace)
@@ -545,10 +566,8 @@ def remove(engine: Engine, container_id: str, *, force: bool = False, volumes: b
     if made is not None and made.volumes and (volumes or made.request.remove):
         from . import volume
 
-        named = {mount.source for mount in made.request.mounts if mount.kind == "volume"}
-        for name in made.volumes.values():
-            if name not in named:
-                volume.remove(paths, name)
+        for name in _anonymous_volumes(made):
+            volume.remove(paths, name)
 
 
 def _kill_and_wait(paths: Paths, container_id: str) -> None:

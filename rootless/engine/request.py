@@ -17,7 +17,7 @@ class Mount(NamedTuple):
     kind: bind (a host path), volume (named, or anonymous where source is None), tmpfs.
     source: absolute host path, volume name, or None. target: absolute path in the container.
     options: mount options in the OCI spec's words (`ro`, `rbind`, `rslave`, `noexec`, `size=64m`, `mode=1777` …), plus ours: `U`
-    (chown the source to the container's user), `nocopy`, `subpath=…`. make_source: create a missing bind source as a directory (-v does, --mount does not).
+    (chown the source to the container's user), `nocopy`. make_source: create a missing bind source as a directory (-v does, --mount does not).
     """
 
     kind: Literal["bind", "volume", "tmpfs"]

@@ -193,7 +193,7 @@ def environment(
 def _workdir(request: CreateRequest, image: ContainerConfig) -> str:
     if request.workdir is not None and not request.workdir.startswith("/"):
         raise UsageError(f"the working directory {request.workdir!r} is not an absolute path")
-    return _normal(request.workdir or image.get("WorkingDir") or "/")
+    return normal(request.workdir or image.get("WorkingDir") or "/")
 
 
 def _capabilities(request: CreateRequest, user: ContainerUser, host: HostFacts) -> oci.Capabilities:
@@ -363,9 +363,9 @@ def _seccomp(
 
 def image_volumes(request: CreateRequest, image: ContainerConfig) -> list[str]:
     """The targets of the image's VOLUMEs that the user mounts nothing at; each wants an anonymous volume."""
-    taken = {_normal(mount.target) for mount in request.mounts}
+    taken = {normal(mount.target) for mount in request.mounts}
     return [
-        target for target in dict.fromkeys(_normal(path) for path in image.get("Volumes") or ()) if target not in taken
+        target for target in dict.fromkeys(normal(path) for path in image.get("Volumes") or ()) if target not in taken
     ]
 
 
@@ -375,7 +375,7 @@ def _mounts(
     """System mounts first, then the user's and ours, parents before children. What the user mounts replaces ours at the same place."""
     wanted: dict[str, oci.Mount] = {}
     for requested in request.mounts:
-        target = _normal(requested.target)
+        target = normal(requested.target)
         if target == "/":
             raise UsageError("cannot mount at / of the container")
         if target in wanted:
@@ -427,11 +427,11 @@ def _bind(source: str, target: str, options: Iterable[str], host: HostFacts) -> 
 def _device(device: Device) -> oci.Mount:
     """A node of the host: a user namespace cannot mknod(2), so it is bound; runc's and crun's `devices` do the same but keep the path."""
     options = ["bind", "rprivate", "nosuid", "noexec", "dev", "rw" if "w" in device.permissions else "ro"]
-    return {"destination": _normal(device.target), "type": "bind", "source": device.source, "options": options}
+    return {"destination": normal(device.target), "type": "bind", "source": device.source, "options": options}
 
 
 def _for_runtime(options: Iterable[str]) -> list[str]:
-    return [word for word in options if word not in _NOT_OCI and not word.startswith(("subpath=", "volume-subpath="))]
+    return [word for word in options if word not in _NOT_OCI]
 
 
 def _merge(defaults: Iterable[str], options: list[str]) -> list[str]:
@@ -520,7 +520,7 @@ def _system_mounts(request: CreateRequest, host: HostFacts) -> list[oci.Mount]:
     return mounts
 
 
-def _normal(path: str) -> str:
+def normal(path: str) -> str:
     """An absolute path without empty, `.` and `..` parts; what would lead above / stays at /. Symbolic links are the runtime's business."""
     parts: list[str] = []
     for part in path.split("/"):

@@ -20,11 +20,20 @@ Notes = Callable[[str], None]
 """Receives sentences about what was tried, refused and done another way."""
 
 
+class Removal(NamedTuple):
+    """What a monitor removes at a container's end. grave: where the directory goes before its tree is removed; name: the link that is freed; volumes: further
+    directories."""
+
+    grave: str
+    name: str
+    volumes: tuple[str, ...] = ()
+
+
 class MonitorRequest(NamedTuple):
     """What a monitor must know before there is a plan.
 
     directory, runtime: the container's two directories, which exist. log: path of the log, None: none. mounting: the operations that mount the root at
-    <directory>/rootfs. removal: (graveyard path, name link), for a container that is removed at its end.
+    <directory>/rootfs. removal: of a container that is removed at its end.
     """
 
     directory: str
@@ -34,7 +43,7 @@ class MonitorRequest(NamedTuple):
     mounting: Sequence[Operation]
     terminal: bool = False
     stdin: bool = False
-    removal: tuple[str, str] | None = None
+    removal: Removal | None = None
 
 
 class Monitor:
@@ -170,6 +179,11 @@ def failure_error(failure: _lowlevel.Failure, plan: Sequence[Operation]) -> Erro
                 hint="is it installed in the image, and in PATH?",
             )
         return CannotInvoke(f"cannot run {command!r}: {why}")
+    if failure.kind in (Kind.BIND, Kind.MOUNT):
+        return HostError(
+            f"cannot mount {operation.texts[0]!s} at {operation.texts[1]!s}: {why}",
+            hint=_hint(operation, failure.errno),
+        )
     if failure.kind in (Kind.CWD, Kind.MKDIR):  # the one directory that a plan makes
         act = "change to" if failure.kind == Kind.CWD else "make"
         return CannotInvoke(f"cannot {act} the working directory {operation.texts[0]!s}: {why}")

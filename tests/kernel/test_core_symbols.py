@@ -17,7 +17,7 @@ ALLOWED = frozenset(
     """
     __errno_location errno memcpy memset memmove memchr strlen strcmp environ
     _exit chdir close dup2 execve fchdir fchown fcntl fstat fstatat getpid ioctl isatty kill mkdirat mount open openat prctl read
-    recvmsg sendmsg setdomainname sethostname setns setpgid setrlimit setsid sigaction sigemptyset sigfillset sigprocmask sigwaitinfo
+    readlinkat recvmsg sendmsg setdomainname sethostname setns setpgid setrlimit setsid sigaction sigemptyset sigfillset sigprocmask sigwaitinfo
     socket symlinkat syscall tcsetpgrp umask umount2 waitpid write
     """.split()
 )

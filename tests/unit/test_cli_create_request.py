@@ -85,7 +85,7 @@ def test_values(options: str, field: str, value: Any) -> None:
         ("--mount type=bind,src=/a,dst=/b,ro,bind-propagation=rslave", Mount("bind", "/a", "/b", ("ro", "rslave"))),
         ("--mount type=bind,src=/a,dst=/b,readonly=false,bind-nonrecursive=true", Mount("bind", "/a", "/b", ("rw", "bind"))),
         ('--mount type=bind,"src=/a,b",dst=/b', Mount("bind", "/a,b", "/b")),
-        ("--mount src=data,destination=/b,volume-nocopy,volume-subpath=x", Mount("volume", "data", "/b", ("nocopy", "subpath=x"))),
+        ("--mount src=data,destination=/b,volume-nocopy", Mount("volume", "data", "/b", ("nocopy",))),
         ("--mount type=volume,dst=/b", Mount("volume", None, "/b")),
         ("--mount type=tmpfs,dst=/t,tmpfs-size=64m,tmpfs-mode=1777", Mount("tmpfs", None, "/t", ("size=67108864", "mode=1777"))),
     ],
