@@ -400,16 +400,16 @@ static void serve(struct monitor *monitor, bool ended)
 
 /* ---- its end */
 
-static void remove_container(const struct monitor *monitor)
+/* Take the container away from everybody's eyes, and free its name. Renamed first, so that nobody ever sees half a container. */
+static bool hide_container(const struct monitor *monitor)
 {
 	const char *directory = rl_text(&monitor->host, monitor->removal, 0);
 	const char *grave = rl_text(&monitor->host, monitor->removal, 1);
 	const char *name = rl_text(&monitor->host, monitor->removal, 2);
 	char target[512];
 
-	/* Renamed first, so that nobody ever sees half a container. */
 	if (rename(directory, grave) < 0)
-		return;
+		return false; /* `rl rm` was faster */
 	ssize_t length = name ? readlink(name, target, sizeof target - 1) : -1;
 	if (length > 0) {
 		target[length] = 0;
@@ -417,18 +417,34 @@ static void remove_container(const struct monitor *monitor)
 		if (id && holder && strcmp(id, holder) == 0)
 			unlink(name);
 	}
+	return true;
+}
+
+static void remove_tree(const char *path)
+{
+	const char *base = strrchr(path, '/');
 	char parent[4096];
-	const char *base = strrchr(grave, '/');
-	if (!base || (size_t)(base - grave) >= sizeof parent)
+
+	if (!base || (size_t)(base - path) >= sizeof parent)
 		return;
-	memcpy(parent, grave, (size_t)(base - grave));
-	parent[base - grave] = 0;
+	memcpy(parent, path, (size_t)(base - path));
+	parent[base - path] = 0;
 	int above = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (above < 0)
 		return;
-	struct rl_tree_failure failure;
-	(void)rl_remove_tree(above, base + 1, &failure); /* what is left lies in tmp/, and the next sweep finds it */
+	(void)rl_remove_tree(above, base + 1, NULL);
 	close(above);
+}
+
+/* What is left of the container itself lies in tmp/, and the next sweep finds it. */
+static void bury_container(const struct monitor *monitor)
+{
+	char **volumes = rl_list(&monitor->host, monitor->removal, 3);
+
+	remove_tree(rl_text(&monitor->host, monitor->removal, 1));
+	for (char **volume = volumes; volume && *volume; volume++)
+		remove_tree(*volume);
+	free(volumes);
 }
 
 /* Wait for the server of a FUSE root, which ends with its mount: it would be seen working in directories that are about to go. */
@@ -449,39 +465,52 @@ static void await_helper(const struct monitor *monitor)
 	}
 }
 
-static void clean_up(struct monitor *monitor)
+static void end_helpers(struct monitor *monitor)
 {
-	const char *directory = rl_text(&monitor->host, monitor->settings, 0);
 	char rootfs[4096];
 
 	if (monitor->network_exit >= 0)
 		close(monitor->network_exit); /* slirp4netns leaves when this closes */
-	if (monitor->state.runtime >= 0) {
-		unlinkat(monitor->state.runtime, "state.json", 0);
-		unlinkat(monitor->state.runtime, "monitor.sock", 0);
-		unlinkat(monitor->state.runtime, "slirp.sock", 0);
-		(void)rmdir(rl_text(&monitor->host, monitor->settings, 1));
-	}
-	snprintf(rootfs, sizeof rootfs, "%s/rootfs", directory);
+	monitor->network_exit = -1;
+	snprintf(rootfs, sizeof rootfs, "%s/rootfs", rl_text(&monitor->host, monitor->settings, 0));
 	(void)umount2(rootfs, MNT_DETACH); /* EINVAL: never mounted */
 	if (rl_find(&monitor->host, RL_OP_HELPER))
 		await_helper(monitor);
-	if (monitor->removal)
-		remove_container(monitor);
+}
+
+/* Let go of everything that has a name, so that the container can be started again, or removed, while its last words are still being read. */
+static void let_go(struct monitor *monitor)
+{
+	if (monitor->state.runtime >= 0)
+		unlinkat(monitor->state.runtime, "state.json", 0); /* it does not run any more; all else is tidiness */
+	if (monitor->listener >= 0)
+		close(monitor->listener);
+	monitor->listener = -1;
+	if (monitor->state.runtime < 0)
+		return;
+	unlinkat(monitor->state.runtime, "monitor.sock", 0);
+	unlinkat(monitor->state.runtime, "slirp.sock", 0);
+	(void)rmdir(rl_text(&monitor->host, monitor->settings, 1));
 }
 
 static int end(struct monitor *monitor)
 {
 	int signal = WIFSIGNALED(monitor->status) ? WTERMSIG(monitor->status) : 0;
 	int32_t code = signal ? 128 + signal : WEXITSTATUS(monitor->status);
+	bool hidden = false;
 
 	/* The record first: from here on the container has ended, whoever still reads its last words. */
 	if (!monitor->removal)
 		(void)rl_write_exit(&monitor->state, code, signal, monitor->streams.log.error);
-	unlinkat(monitor->state.runtime, "state.json", 0);
+	end_helpers(monitor);
+	if (monitor->removal)
+		hidden = hide_container(monitor);
+	let_go(monitor);
+	rl_streams_tell(&monitor->streams, code, false);
 	serve(monitor, true);
-	rl_streams_end(&monitor->streams, code);
-	clean_up(monitor);
+	rl_streams_tell(&monitor->streams, code, true);
+	if (hidden)
+		bury_container(monitor);
 	return 0;
 }
 
@@ -492,7 +521,10 @@ static int abandon(struct monitor *monitor)
 		while (waitpid(monitor->child.pid, NULL, 0) < 0 && errno == EINTR)
 			;
 	}
-	clean_up(monitor);
+	end_helpers(monitor);
+	let_go(monitor);
+	if (monitor->removal && hide_container(monitor))
+		bury_container(monitor);
 	return EXIT_FAILED;
 }
 
@@ -527,7 +559,7 @@ static int open_files(struct monitor *monitor)
 
 int rl_mode_monitor(int argc, char **argv)
 {
-	static struct monitor monitor = { .control = RL_FD_CONTROL, .network_ready = -1, .network_exit = -1, .network_errors = -1 };
+	static struct monitor monitor = { .control = RL_FD_CONTROL, .listener = -1, .network_ready = -1, .network_exit = -1, .network_errors = -1 };
 	char rootfs[4096];
 
 	(void)argc;

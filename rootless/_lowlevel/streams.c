@@ -268,16 +268,17 @@ bool rl_streams_drain(struct rl_streams *streams)
 	return done;
 }
 
-void rl_streams_end(struct rl_streams *streams, int32_t code)
+void rl_streams_tell(struct rl_streams *streams, int32_t code, bool readers)
 {
 	for (int i = 0; i < RL_MAX_CLIENTS; i++) {
 		struct rl_client *client = &streams->clients[i];
-		if (client->socket < 0)
+		if (client->socket < 0 || (client->wants != 0) != readers)
 			continue;
 		struct timeval patience = { .tv_sec = 2 };
 		/* The queue may be full of output just delivered: wait, but not for a client that is stopped. */
 		(void)fcntl(client->socket, F_SETFL, 0);
 		(void)setsockopt(client->socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 		(void)rl_send(client->socket, RL_MSG_EXITED, &code, sizeof code, -1);
+		(void)fcntl(client->socket, F_SETFL, O_NONBLOCK);
 	}
 }

@@ -51,7 +51,7 @@ void rl_streams_serve(struct rl_streams *streams, const struct pollfd *polls, si
 /* The process is gone: take what is left in its streams without waiting for more. True once nothing is left to take or to deliver. */
 bool rl_streams_drain(struct rl_streams *streams);
 
-/* Tell every client of the exit code, and close them. */
-void rl_streams_end(struct rl_streams *streams, int32_t code);
+/* Tell the exit code to those clients who read no stream, at once, or to those who do, when all was delivered. They are closed when this process ends. */
+void rl_streams_tell(struct rl_streams *streams, int32_t code, bool readers);
 
 #endif

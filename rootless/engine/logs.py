@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import NamedTuple
 
-from ..errors import NotFound, reason
+from .. import _lowlevel
+from ..errors import Conflict, NotFound, reason
 from ..paths import Paths
 from . import container
+from .monitor import Connection
 
-_POLL = 0.05  # seconds between looks at a growing log
+_PAUSE = 0.05  # seconds between looks at a growing log
 _BLOCK = 1 << 16
 
 
@@ -47,11 +51,12 @@ def read(
         ) from None
     except OSError as error:
         raise NotFound(f"cannot read {path}: {reason(error)}") from error
-    with open(descriptor, "rb", buffering=_BLOCK) as file:
+    with ExitStack() as stack:
+        file = stack.enter_context(open(descriptor, "rb", buffering=_BLOCK))
         if tail is not None:
             file.seek(_start_of_tail(descriptor, tail))
-        lines = _lines(file.readline, lambda: follow and container.state(paths, container_id).running)
-        for line in lines:
+        may_write = _writer(paths, container_id, stack) if follow else lambda: False
+        for line in _lines(file.readline, may_write):
             record = parse(line)
             if record is None or (since and record.time < since):
                 continue
@@ -72,23 +77,48 @@ def parse(line: bytes) -> Record | None:
     )
 
 
-def _lines(readline: Callable[[], bytes], more: Callable[[], bool]) -> Iterator[bytes]:
-    """Whole lines; at the end of the file, wait while `more` says that some may come."""
+def _writer(paths: Paths, container_id: str, stack: ExitStack) -> Callable[[], bool]:
+    """A function that waits a moment and says whether anybody may still write to the log.
+
+    That is the monitor: it goes on after the container's end, as long as there are last words to take. Its closing of a connection is the end.
+    """
+    try:
+        connection = stack.enter_context(Connection(paths, container_id))
+    except Conflict:
+        return lambda: False
+    poller = select.poll()
+    poller.register(connection.socket, select.POLLIN)
+    closed = False
+
+    def may_write() -> bool:
+        nonlocal closed
+        if closed:  # it has ended, or has no room for one more connection
+            time.sleep(_PAUSE)
+            return container.state(paths, container_id).running
+        if poller.poll(int(_PAUSE * 1000)):
+            closed = _lowlevel.receive(connection.socket).type == 0
+        return not closed or container.state(paths, container_id).running
+
+    return may_write
+
+
+def _lines(readline: Callable[[], bytes], may_write: Callable[[], bool]) -> Iterator[bytes]:
+    """Whole lines; at the end of the file, wait for more while somebody may write some."""
     begun = b""
+    more = True
     while True:
-        waiting = more()  # asked before the read: what is written before the end is then read after the answer
         while line := readline():
             begun += line
             if begun.endswith(b"\n"):
                 yield begun
                 begun = b""
-        if not waiting:
+        if not more:
             return
-        time.sleep(_POLL)
+        more = may_write()  # and if not, one look more: it may have written before it ended
 
 
 def _start_of_tail(descriptor: int, lines: int) -> int:
-    """The offset from which the file has so many full records (those that end a line), looked for backwards."""
+    """The offset from which the file has so many lines (records that end one), looked for backwards."""
     end = position = os.fstat(descriptor).st_size
     if lines <= 0:
         return end
@@ -102,7 +132,8 @@ def _start_of_tail(descriptor: int, lines: int) -> int:
         offset = start + len(block)
         for piece in reversed(pieces if start == 0 else pieces[1:]):
             offset -= len(piece)
-            if piece.split(b" ", 3)[2:3] == [b"F"]:
+            kind = piece.split(b" ", 3)[2:3]
+            if kind == [b"F"] or (kind == [b"P"] and not found):  # a last line may lack its end
                 found += 1
                 if found > lines:
                     return offset + len(piece) + 1
