@@ -14,18 +14,19 @@ PIP := umask 022 && PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore 
 LOWLEVEL := $(wildcard rootless/_lowlevel/*.c rootless/_lowlevel/*.h rootless/_lowlevel/build*.py) setup.py
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 2 : n > 8 ? 8 : n)))
 
-.PHONY: help build demo test test-quick bench lint binary core-asan clean .demo .test .test-quick .bench
+.PHONY: help build demo test test-quick test-binary bench lint binary core-asan clean .demo .test .test-quick .test-binary .bench
 
 help:
 	@echo 'make demo        install what a run needs, show a container'
 	@echo 'make test        install what the tests need, run them all (as CI does)'
 	@echo 'make test-quick  the unit tests only'
+	@echo 'make test-binary the end-to-end tests on dist/rl'
 	@echo 'make build       .venv/bin/rl'
 	@echo 'make binary      dist/rl, one file'
 	@echo 'make bench       bench/RESULTS.md: rl against podman'
 	@echo 'make lint        types and style; make core-asan: the C core under the sanitizers; make clean'
 
-demo test test-quick bench:
+demo test test-quick test-binary bench:
 	@tools/prepare $@
 
 # ---- build: in place; the Python sources are used where they lie
@@ -64,6 +65,9 @@ $(VENV)/.test $(VENV)/.binary: $(VENV)/.%: $(VENV)/.installed
 
 .test-quick: build $(VENV)/.test
 	@tools/as-user $(PYTHON) -m pytest -q tests/unit tests/test_layers.py tests/test_startup.py $(PYTEST)
+
+.test-binary: build $(VENV)/.test dist/rl
+	@RL_TEST_COMMAND=$(CURDIR)/dist/rl tools/as-user $(PYTHON) -m pytest -n $(WORKERS) tests/e2e $(PYTEST)
 
 .bench: build $(VENV)/.test dist/rl
 	@bench/enter $(PYTHON) -m bench.run $(BENCH) >bench/RESULTS.new

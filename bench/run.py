@@ -295,7 +295,7 @@ def machine(place: str, rl: Peer) -> Iterator[str]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=sample_images.REPOSITORY, capture_output=True, text=True
     )
-    yield f"rl {rl.output('version').splitlines()[0]} (commit {commit.stdout.strip() or 'unknown'}); {'; '.join(versions)}"
+    yield f"{rl.output('--version')} (commit {commit.stdout.strip() or 'unknown'}); {'; '.join(versions)}"
 
 
 def main() -> None:
