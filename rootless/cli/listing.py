@@ -74,7 +74,7 @@ def _row(context: Context, each: Summary, now: float, *, shorten: bool) -> dict[
         "State": state.status,
         "Ports": ", ".join(map(str, made.ports)) if state.running else "",
         "Names": made.name,
-        "Labels": ",".join(f"{key}={value}" for key, value in made.request.labels),
+        "Labels": ",".join(f"{key}={value}" for key, value in made.labels.items()),
         "Mounts": ",".join(mount.source or mount.target for mount in made.request.mounts),
         "Networks": made.request.namespaces.network or context.settings.network or "slirp4netns",
         "Pid": state.pid,
@@ -117,9 +117,7 @@ def _filter(word: str) -> Callable[[Summary], bool]:
         return lambda each: each.state.status == "exited" and str(each.state.exit_code) == value
     if key == "label":
         label, said, wanted = value.partition("=")
-        return lambda each: any(
-            name == label and (not said or text == wanted) for name, text in each.container.request.labels
-        )
+        return lambda each: label in each.container.labels and (not said or each.container.labels[label] == wanted)
     if key == "ancestor":
         return lambda each: _is_ancestor(each.container, value)
     raise UsageError(

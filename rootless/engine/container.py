@@ -31,7 +31,8 @@ _HEX = frozenset("0123456789abcdef")
 class Container(NamedTuple):
     """container.json. created: RFC 3339. layers: chain ids, lowest first. ports: with their host ports chosen. driver: of the root file system.
 
-    command: what it executes, of the request or the image. volumes: target -> volume name. mapping: `full` or `single`, as its layers were unpacked.
+    command: what it executes, of the request or the image. volumes: target -> volume name. labels: the image's and the user's.
+    mapping: `full` or `single`, as its layers were unpacked.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Container(NamedTuple):
     mapping: str
     ports: tuple[PublishedPort, ...]
     volumes: dict[str, str]
+    labels: dict[str, str]
     request: CreateRequest
 
     def to_json(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Summary(NamedTuple):
             "Id": made.id,
             "Image": made.image,
             "ImageID": made.image_id.removeprefix("sha256:"),
-            "Labels": dict(made.request.labels) or None,
+            "Labels": made.labels or None,
             "Mounts": [mount.target for mount in made.request.mounts],
             "Names": [made.name],
             "Networks": [],
@@ -153,15 +153,12 @@ def _config(made: Container, process: dict[str, Any], spec: dict[str, Any], path
     from ..image import layout  # for inspect alone: `rl ps` does without
 
     request = made.request
-    labels: dict[str, str] = {}
     user = request.user
     try:
         image = layout.resolve(paths, made.image_id).config.get("config") or {}
-        labels |= image.get("Labels") or {}
         user = request.user if request.user is not None else image.get("User")
     except StoreError:
         pass  # the image is damaged; what the container itself says is still true
-    labels |= dict(request.labels)
     return {
         "Hostname": spec.get("hostname", ""),
         "User": user or "",
@@ -173,7 +170,7 @@ def _config(made: Container, process: dict[str, Any], spec: dict[str, Any], path
         "Image": made.image,
         "WorkingDir": process.get("cwd", "/"),
         "Entrypoint": list(request.entrypoint or ()),
-        "Labels": labels,
+        "Labels": made.labels,
         "Annotations": spec.get("annotations", {}),
         "StopSignal": request.stop_signal or 15,
         "StopTimeout": request.stop_timeout,

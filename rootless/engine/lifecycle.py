@@ -98,6 +98,7 @@ def create(engine: Engine, request: CreateRequest) -> Container:
             mapping=stored.unpacked or "full",
             ports=ports,
             volumes=_volumes(engine, request, config),
+            labels={**(config.get("Labels") or {}), **dict(request.labels)},
             request=request,
         )
         # From here on the layers are in use; an rmi that looked before holds the lock until it has removed what it meant to.
