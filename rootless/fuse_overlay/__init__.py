@@ -24,7 +24,10 @@ _RETRY: Final = 600  # seconds after which a finding other than "everything work
 
 
 class Overlay(NamedTuple):
-    """One root file system. lower: the directories of the layers, topmost first. upper, work: empty where read_only."""
+    """One root file system. lower: the directories of the layers, topmost first. upper, work: empty where read_only.
+
+    volatile: nobody will look at the upper layer after a crash (`--rm`): fsync(2) in the container does nothing, and unmounting flushes nothing.
+    """
 
     driver: Driver
     lower: tuple[str, ...]
@@ -32,6 +35,7 @@ class Overlay(NamedTuple):
     work: str
     target: str
     read_only: bool = False
+    volatile: bool = False
 
 
 class Probe(NamedTuple):
@@ -118,10 +122,12 @@ def mount_options(overlay: Overlay) -> str:
     """The data of mount(2) for the kernel's overlay. The paths must contain neither colon, comma nor backslash: the monitor passes /proc/self/fd/N.
 
     userxattr: its notes are `user.overlay.*`, which a user namespace may write; it turns redirect_dir and metacopy off by itself, which
-    would let an image name any place of the store. index=off, and with it nfs_export: it decodes file handles, for the real root alone. Not
-    `volatile`: a container outlives a power cut as an ordinary file system does (as with Podman), and its fsync(2) means what it says.
+    would let an image name any place of the store. index=off, and with it nfs_export: it decodes file handles, for the real root alone.
+    volatile (Linux 5.10) only where it is said: a container that stays outlives a power cut as an ordinary file system does. The kernel marks the
+    work directory of a volatile overlay, and does not mount it a second time.
     """
-    data = f"userxattr,index=off,lowerdir={':'.join(overlay.lower)}"
+    volatile = "volatile," if overlay.volatile else ""
+    data = f"userxattr,index=off,{volatile}lowerdir={':'.join(overlay.lower)}"
     return data if overlay.read_only else f"{data},upperdir={overlay.upper},workdir={overlay.work}"
 
 
@@ -133,7 +139,7 @@ def helper_argv(overlay: Overlay, *, fuse_overlayfs: str = "fuse-overlayfs") -> 
         return (fuse_overlayfs, "-o", _fuse_overlayfs_options(overlay), overlay.target)
     words = [word for layer in overlay.lower for word in ("--lower", layer)]
     if not overlay.read_only:
-        words += ["--upper", overlay.upper, "--work", overlay.work]
+        words += ["--upper", overlay.upper, "--work", overlay.work, *(["--volatile"] if overlay.volatile else [])]
     return (*_own_program(), *words, overlay.target)
 
 
@@ -160,7 +166,7 @@ def _fuse_overlayfs_options(overlay: Overlay) -> str:
             )
     options = [f"lowerdir={':'.join(map(os.path.normpath, overlay.lower))}"]
     if not overlay.read_only:
-        options += [f"upperdir={overlay.upper}", f"workdir={overlay.work}"]
+        options += [f"upperdir={overlay.upper}", f"workdir={overlay.work}", *(["volatile"] if overlay.volatile else [])]
     escaped = [option.replace("\\", "\\\\").replace(",", "\\,") for option in options]
     return ",".join((*escaped, "ro") if overlay.read_only else escaped)
 

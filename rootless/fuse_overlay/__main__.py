@@ -1,4 +1,4 @@
-"""`python -m rootless.fuse_overlay --lower DIR … [--upper DIR --work DIR] TARGET`: mount our overlay and leave a server behind.
+"""`python -m rootless.fuse_overlay --lower DIR … [--upper DIR --work DIR] [--volatile] TARGET`: mount our overlay and leave a server behind.
 
 Exits 0 once the kernel's first request has been answered; else writes one line to standard error and exits with 1. The server goes when its mount does.
 """
@@ -6,7 +6,6 @@ Exits 0 once the kernel's first request has been answered; else writes one line 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ class Arguments(NamedTuple):
     upper: str | None
     work: str | None
     target: str
+    volatile: bool = False
 
 
 def main(words: list[str]) -> int:
@@ -33,8 +33,12 @@ def parse(words: list[str]) -> Arguments:
     """The command line; it is written by `helper_argv`, not by people."""
     lower: list[str] = []
     single: dict[str, str] = {}
+    volatile = False
     rest = iter(words)
     for word in rest:
+        if word == "--volatile":
+            volatile = True
+            continue
         value = next(rest, None) if word.startswith("--") else None
         if word == "--lower" and value:
             lower.append(value)
@@ -46,51 +50,19 @@ def parse(words: list[str]) -> Arguments:
             raise UsageError(f"unexpected argument {word}")
     if not lower or "target" not in single or ("--upper" in single) != ("--work" in single):
         raise UsageError("usage: --lower DIR ... [--upper DIR --work DIR] TARGET")
-    return Arguments(tuple(lower), single.get("--upper"), single.get("--work"), single["target"])
+    return Arguments(tuple(lower), single.get("--upper"), single.get("--work"), single["target"], volatile)
 
 
 def _mount(arguments: Arguments) -> int:
-    from . import protocol
-    from .filesystem import Filesystem
+    from . import server
 
-    target = os.path.abspath(arguments.target)
     try:
-        filesystem = Filesystem(arguments.lower, arguments.upper, arguments.work)
+        server.start(arguments.lower, arguments.upper, arguments.work, arguments.target, volatile=arguments.volatile)
     except OSError as error:
-        raise HostError(f"cannot open the layers of {target}: {reason(error)}") from error
-    try:
-        device = protocol.mount(target, read_only=arguments.upper is None)
-    except OSError as error:
-        raise HostError(f"cannot mount the FUSE overlay on {target}: {reason(error)}", hint="rl doctor") from error
-    told, tells = os.pipe()
-    if os.fork():
-        os.close(device)
-        os.close(tells)
-        if not os.read(told, 1):
-            raise HostError(f"the server of the FUSE overlay on {target} ended at its start")
-        return 0
-    os.close(told)
-    _become_server()
-    protocol.leave_mount(target)
-    protocol.Server(filesystem, device, ready=lambda: _tell(tells)).serve()
+        where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
+        message = f"cannot mount the FUSE overlay on {arguments.target}: {reason(error)}{where}"
+        raise HostError(message, hint="rl doctor") from error
     return 0
-
-
-def _become_server() -> None:
-    """A session of its own, deaf to the terminal, on whose standard streams nobody waits."""
-    os.setsid()
-    os.chdir("/")
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    for stream in range(3):
-        os.dup2(null, stream)
-    os.close(null)
-
-
-def _tell(pipe: int) -> None:
-    os.write(pipe, b"1")
-    os.close(pipe)
 
 
 if __name__ == "__main__":

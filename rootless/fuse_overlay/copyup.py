@@ -30,10 +30,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Work:
-    """The overlay's work directory: on the upper layer's file system, for what is not finished yet. `directory`: its descriptor."""
+    """The overlay's work directory: on the upper layer's file system, for what is not finished yet. `directory`: its descriptor.
 
-    def __init__(self, directory: int) -> None:
+    volatile: what is copied up need not survive a power cut.
+    """
+
+    def __init__(self, directory: int, *, volatile: bool = False) -> None:
         self.directory = directory
+        self.volatile = volatile
         self._numbers = count()
         for name in os.listdir(directory):  # of a server that was killed: its counter began at the same number
             self.remove(os.fsencode(name))
@@ -44,7 +48,7 @@ class Work:
 
     def remove(self, name: bytes) -> None:
         """Remove what lies at a name of the work directory, with all in it."""
-        _remove(self.directory, name)
+        remove(self.directory, name)
 
 
 def copy_up(work: Work, source: int, name: bytes, target: int, *, size: int | None = None) -> None:
@@ -64,7 +68,7 @@ def copy_up(work: Work, source: int, name: bytes, target: int, *, size: int | No
         else:
             os.mknod(temporary, status.st_mode, status.st_rdev, dir_fd=work.directory)
         copy_attributes(source, name, work.directory, temporary)
-        if stat.S_ISREG(status.st_mode) and size != 0:
+        if stat.S_ISREG(status.st_mode) and size != 0 and not work.volatile:
             _flush(work.directory, temporary)
         os.rename(temporary, name, src_dir_fd=work.directory, dst_dir_fd=target)
     except BaseException:
@@ -190,7 +194,8 @@ def _flush(directory: int, name: bytes) -> None:
         os.close(opened)
 
 
-def _remove(directory: int, name: bytes) -> None:
+def remove(directory: int, name: bytes) -> None:
+    """Remove what lies at a name of a directory, with all in it; nothing there is fine."""
     try:
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:
@@ -199,7 +204,7 @@ def _remove(directory: int, name: bytes) -> None:
         opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
             for entry in os.listdir(opened):
-                _remove(opened, os.fsencode(entry))
+                remove(opened, os.fsencode(entry))
         finally:
             os.close(opened)
         os.rmdir(name, dir_fd=directory)

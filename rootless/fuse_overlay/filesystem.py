@@ -169,16 +169,19 @@ class Node:
 class Filesystem:
     """The union of `lower` (topmost first) and, unless None, `upper` with its `work` directory; all are paths, opened here.
 
+    volatile: nobody will look at the upper layer after a crash, so nothing is flushed to the disk.
+
     Every operation raises OSError with the number that the caller shall see. Not thread-safe: one request after the other.
     """
 
-    def __init__(self, lower: Sequence[str], upper: str | None, work: str | None) -> None:
-        os.umask(0)  # modes are the caller's, made in _mode
+    def __init__(self, lower: Sequence[str], upper: str | None, work: str | None, *, volatile: bool = False) -> None:
+        os.umask(0)  # modes are the caller's, made in _inherited
+        self._volatile = volatile
         self.read_only = upper is None
         self._work: Work | None = None
         tops = [] if upper is None else [Directory(os.open(upper, _DIRECTORY), writable=True)]
         if upper is not None:
-            self._work = Work(_open_work(work or ""))
+            self._work = Work(_open_work(work or ""), volatile=volatile)
         views = tops + [Directory(os.open(path, _DIRECTORY), writable=False) for path in lower]
         devices = sorted({os.fstat(view.fd).st_dev for view in views})
         self._device_bits = {device: number << 52 for number, device in enumerate(devices)}
@@ -194,6 +197,13 @@ class Filesystem:
         self._open_directories: dict[Node, None] = {}
         self._descriptors = 0
         self._most_descriptors = _raise_descriptor_limit()
+
+    def close(self) -> None:
+        """Close everything, in a process that does not serve it."""
+        for node in list(self.nodes.values()):
+            self._close_views(node)
+        if self._work is not None:
+            os.close(self._work.directory)
 
     # ---- looking
 
@@ -245,6 +255,8 @@ class Filesystem:
 
     def sync_directory(self, node: Node) -> None:
         """fsync(2) of a directory in the upper layer."""
+        if self._volatile:
+            return
         opened = os.open(by_descriptor(self._views(node)[0].fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(opened)
@@ -334,6 +346,11 @@ class Filesystem:
         if node is not None:
             node.handles.discard(handle)
             os.close(handle)
+
+    def sync(self, handle: int, *, data_only: bool) -> None:
+        """fsync(2) or fdatasync(2)."""
+        if not self._volatile:
+            (os.fdatasync if data_only else os.fsync)(handle)
 
     def allocate(self, handle: int, mode: int, offset: int, length: int) -> None:
         """fallocate(2) with all its modes, which the standard library lacks."""
@@ -533,10 +550,10 @@ class Filesystem:
         temporary = work.name()
         if how is Removal.REMOVE:  # the directory may hold whiteouts: it goes first, then they
             os.rename(name, temporary, src_dir_fd=upper, dst_dir_fd=work.directory)
-        elif _make_whiteout(work.directory, temporary, spelled=False):
+        elif _make_whiteout_device(work.directory, temporary):
             rename(work.directory, temporary, upper, name, RENAME_EXCHANGE)
         else:
-            _make_whiteout(upper, name)
+            _spell_whiteout(upper, name)
             os.rename(name, temporary, src_dir_fd=upper, dst_dir_fd=work.directory)
         work.remove(temporary)
 
@@ -875,7 +892,10 @@ def _make_opaque(directory: int) -> None:
     try:
         os.setxattr(by_descriptor(directory), merge.OPAQUE_XATTRS[0], b"y")
     except OSError as error:
-        if error.errno != errno.EOPNOTSUPP:  # tmpfs before Linux 6.6, NFS before 5.9
+        if error.errno not in (
+            errno.EOPNOTSUPP,
+            errno.EPERM,
+        ):  # tmpfs before Linux 6.6, NFS before 5.9; an overlay below
             raise
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         os.close(os.open(merge.OPAQUE_NAME, flags, 0o600, dir_fd=directory))
@@ -897,22 +917,24 @@ def _is_whiteout(directory: int, name: bytes) -> bool:
         return False
 
 
-def _make_whiteout(directory: int, name: bytes, *, spelled: bool = True) -> bool:
-    """A device 0/0, which an unprivileged user may make since Linux 5.8; before, unless `spelled` forbids, a `.wh.` file. False: not made."""
+def _make_whiteout(directory: int, name: bytes) -> None:
+    """Hide `name`, where the upper layer has nothing yet, from the layers below."""
+    if not _make_whiteout_device(directory, name):
+        _spell_whiteout(directory, name)
+
+
+def _make_whiteout_device(directory: int, name: bytes) -> bool:
+    """A device 0/0, which an unprivileged user may make since Linux 5.8, but not on an overlay. False: not made."""
     try:
         os.mknod(name, stat.S_IFCHR, 0, dir_fd=directory)
     except PermissionError:
-        if not spelled:
-            return False
-        os.close(
-            os.open(
-                merge.WHITEOUT_PREFIX + name,
-                os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
-                0o600,
-                dir_fd=directory,
-            )
-        )
+        return False
     return True
+
+
+def _spell_whiteout(directory: int, name: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(merge.WHITEOUT_PREFIX + name, flags, 0o600, dir_fd=directory))
 
 
 def _exists(directory: int, name: bytes) -> bool:

@@ -415,7 +415,7 @@ class Server:
 
     def _fsync(self, _: int, body: memoryview) -> bytes:
         handle, flags = _RENAME2_IN.unpack_from(body)
-        (os.fdatasync if flags & _FSYNC_DATA else os.fsync)(self._handle(handle))
+        self._files.sync(self._handle(handle), data_only=bool(flags & _FSYNC_DATA))
         return b""
 
     def _fallocate(self, _: int, body: memoryview) -> bytes:

@@ -98,7 +98,7 @@ def test_a_failure_is_one_line(tmp_path: Path, missing: str) -> None:
     result = in_namespace("sh", "-c", words)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
-    assert f"{tmp_path}/root: no such file or directory" in result.stderr
+    assert f"cannot mount the FUSE overlay on {tmp_path}/root: no such file or directory" in result.stderr
 
 
 def test_without_the_namespace_it_says_so(tmp_path: Path) -> None:
