@@ -4,10 +4,14 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "syscalls.h"
+
+extern char **environ;
 
 /* Wait for signals for ever: hand them to the command, reap what is orphaned, leave with the command's status. */
 static _Noreturn void reap(pid_t command)
@@ -48,6 +52,10 @@ int rl_do_init(struct rl_child *child, const struct rl_op *op)
 	if (command < 0)
 		return -1;
 	if (command > 0) {
+		/* Not the monitor's name, nor its environment, which speaks of the host: the container can read both. */
+		(void)prctl(PR_SET_NAME, "rl-init", 0, 0, 0);
+		for (char **variable = environ; *variable; variable++)
+			memset(*variable, 0, strlen(*variable));
 		/* Keep nothing open: the parent takes the closing of the channel as the news that execve(2) succeeded. */
 		(void)rl_close_range(0, ~0U, 0);
 		reap(command);

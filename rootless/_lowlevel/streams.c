@@ -13,6 +13,7 @@
 #include "report.h"
 
 #define BIT(stream) (1u << (stream))
+#define DRAINED_MAX ((1u << 20) / RL_DATA_MAX + 1) /* of the largest pipe that anybody but root can make: /proc/sys/fs/pipe-max-size, pipe(7) */
 
 static const uint32_t message_of[3] = { 0, RL_MSG_STDOUT, RL_MSG_STDERR };
 static const char *const name_of[3] = { "stdin", "stdout", "stderr" };
@@ -24,7 +25,7 @@ void rl_streams_init(struct rl_streams *streams)
 		streams->clients[i].socket = -1;
 	for (int i = 0; i < 3; i++) {
 		streams->sources[i].file = -1;
-		streams->sources[i].length = 0;
+		streams->sources[i].length = streams->sources[i].drained = 0;
 	}
 	streams->terminal = streams->stdin_ended = false;
 	streams->process = 0;
@@ -185,6 +186,8 @@ static void receive(struct rl_streams *streams, struct rl_client *client)
 		client->wants = fixed.mask;
 	} else if (type == RL_MSG_CLOSE && length == sizeof fixed.mask && (fixed.mask == RL_STREAM_STDOUT || fixed.mask == RL_STREAM_STDERR)) {
 		close_source(&streams->sources[fixed.mask]);
+		if (streams->terminal) /* its other descriptor: nobody holds the master any more, which is a hang-up */
+			close_source(&streams->sources[RL_STREAM_STDIN]);
 	} else {
 		drop(client);
 	}
@@ -256,8 +259,9 @@ bool rl_streams_drain(struct rl_streams *streams)
 		struct pollfd ready = { .fd = source->file, .events = POLLIN };
 
 		while (source->file >= 0 && !source->length) {
-			/* All writers are dead or no longer ours: what is not there now never comes. */
-			if (poll(&ready, 1, 0) <= 0 || !(ready.revents & (POLLIN | POLLHUP)))
+			/* All writers are dead or no longer ours: what is not there now never comes. Those in a pid namespace that is not the container's own
+			 * may live, and write for ever: a pipe held no more than so many pieces when the container ended. */
+			if (poll(&ready, 1, 0) <= 0 || !(ready.revents & (POLLIN | POLLHUP)) || (!streams->terminal && source->drained++ == DRAINED_MAX))
 				close_source(source);
 			else
 				take_output(streams, stream);

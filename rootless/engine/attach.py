@@ -355,7 +355,11 @@ def follow_joined(
                     typed = _give(sink, data)
             for source in [source for source in sources if source in ready]:
                 if not _relay(source, sources[source]):
+                    # Closed, so that a writer learns that its reader is gone; for a terminal that is a hang-up.
                     del sources[source]
+                    os.close(source)
+                    if source == master:
+                        master, sink, typed, reading = None, -1, b"", False
             if socket in ready:
                 message = _lowlevel.receive(socket)
                 if message.type in (_lowlevel.MSG_EXITED, 0):
