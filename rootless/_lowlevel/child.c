@@ -131,8 +131,21 @@ static void reset_signals(void)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* Close what the parent has open but for the streams and the channel, which becomes 3. Its directories are ways out of the container for a working
+ * directory such as /proc/self/fd/7 (CVE-2024-21626), and for a process that may look into this one. */
+static int keep_only(int channel)
+{
+	if (channel != 3 && (dup2(channel, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0))
+		_exit(125);
+	if (rl_close_range(4, ~0U, 0) < 0)
+		for (int descriptor = 4; descriptor < 1024; descriptor++) /* forbidden by a seccomp filter; all of ours are low */
+			close(descriptor);
+	return 3;
+}
+
 int rl_child_run(const struct rl_plan *plan, int channel)
 {
+	channel = keep_only(channel);
 	struct rl_child child = { .plan = plan, .channel = channel, .root = -1, .old_root = -1 };
 
 	reset_signals();

@@ -46,6 +46,7 @@ enum rl_op_flag {
 	RL_OP_CREATE = 1u << 3,   /* make the target (directory or file) where it is missing */
 	RL_OP_STDIN = 1u << 4,    /* RL_OP_MONITOR: keep standard input open for attached clients */
 	RL_OP_TERMINAL = 1u << 5, /* RL_OP_MONITOR: the streams are one pseudo-terminal */
+	RL_OP_NO_SYMLINKS = 1u << 6, /* MOUNT, BIND: the target must be what it is called, not reached over a symlink of the image */
 };
 
 /* Paths "in the root" are resolved beneath the descriptor that RL_OP_ROOT opened, symlinks included (openat2, RESOLVE_IN_ROOT). */

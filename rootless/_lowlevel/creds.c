@@ -119,6 +119,10 @@ int rl_do_user(struct rl_child *child, const struct rl_op *op)
 	gid_t gid = (gid_t)op->number[1];
 	const gid_t *groups = op->text[0] ? (const gid_t *)(const void *)rl_text(child->plan, op, 0) : NULL;
 
+	if (uid == (uid_t)-1 || gid == (gid_t)-1) { /* "leave it as it is", which is root; setresuid(2) */
+		errno = EINVAL;
+		return -1;
+	}
 	own_streams(uid);
 	/* Raw system calls: the C libraries' wrappers signal other threads, which a fresh clone does not have. */
 	if (syscall(SYS_setgroups, op->count[0] / sizeof *groups, groups) < 0 && !(op->flags & RL_OP_OPTIONAL && errno == EPERM))
@@ -155,10 +159,15 @@ int rl_do_caps(struct rl_child *child, const struct rl_op *op)
 
 int rl_do_seccomp(struct rl_child *child, const struct rl_op *op)
 {
+	const size_t length = op->count[0] / sizeof(struct sock_filter);
 	struct sock_fprog program = {
-		.len = (unsigned short)(op->count[0] / sizeof(struct sock_filter)),
+		.len = (unsigned short)length,
 		.filter = (struct sock_filter *)(void *)rl_text(child->plan, op, 0),
 	};
 
+	if (length > BPF_MAXINSNS) { /* `len` would hold another, shorter length, and the kernel take the beginning for the whole */
+		errno = E2BIG;
+		return -1;
+	}
 	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, (unsigned)op->number[0], &program);
 }

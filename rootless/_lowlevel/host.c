@@ -106,10 +106,15 @@ static void become(int program, char *const argv[], char *const environment[], c
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	/* First out of the way of the numbers that they shall have. */
-	program = fcntl(program, F_DUPFD_CLOEXEC, 64);
-	for (int i = 0; i < count; i++)
-		copies[i] = given[i] < 0 ? -1 : fcntl(given[i], F_DUPFD_CLOEXEC, 64);
+	/* First out of the way of the numbers that they shall have; not farther, for the limit of open files may be low. */
+	program = fcntl(program, F_DUPFD_CLOEXEC, RL_FD_PLAN + count);
+	if (program < 0)
+		return;
+	for (int i = 0; i < count; i++) {
+		copies[i] = given[i] < 0 ? -1 : fcntl(given[i], F_DUPFD_CLOEXEC, RL_FD_PLAN + count);
+		if (given[i] >= 0 && copies[i] < 0)
+			return;
+	}
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int stream = 0; stream < 3; stream++)
 		if (dup2(null, stream) < 0)

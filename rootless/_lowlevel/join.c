@@ -61,9 +61,10 @@ static int32_t supervise(pid_t pid, int signals)
 		if (poll(polls, 2, -1) < 0)
 			continue;
 		if (polls[1].revents) {
-			if (rl_receive(RL_FD_CONTROL, &type, &number, sizeof number, NULL) < 0)
+			ssize_t length = rl_receive(RL_FD_CONTROL, &type, &number, sizeof number, NULL);
+			if (length < 0)
 				polls[1].fd = -1;
-			else if (type == RL_MSG_SIGNAL)
+			else if (type == RL_MSG_SIGNAL && length == sizeof number)
 				(void)kill(pid, number);
 		}
 		if (polls[0].revents)

@@ -120,10 +120,11 @@ pid_t rl_start_helper(char *const argv[], int directory, const int *extra, int *
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		if (directory >= 0 && fchdir(directory) < 0)
 			_exit(125);
-		/* First out of the way of the numbers that they shall have, then there. */
-		int stderr_copy = fcntl(errors[1], F_DUPFD_CLOEXEC, 32);
-		for (; extra && extra[count] >= 0 && count < 8; count++)
-			safe[count] = fcntl(extra[count], F_DUPFD_CLOEXEC, 32);
+		/* First out of the way of the numbers that they shall have (not farther: the limit of open files may be low), then there. */
+		const int above = RL_FD_FIRST + (int)(sizeof safe / sizeof *safe);
+		int stderr_copy = fcntl(errors[1], F_DUPFD_CLOEXEC, above);
+		for (; extra && count < above - RL_FD_FIRST && extra[count] >= 0; count++)
+			safe[count] = fcntl(extra[count], F_DUPFD_CLOEXEC, above);
 		for (int i = 0; i < count; i++)
 			if (place(safe[i], RL_FD_FIRST + i) < 0)
 				_exit(125);

@@ -568,6 +568,9 @@ int rl_mode_monitor(int argc, char **argv)
 	rl_streams_init(&monitor.streams);
 	(void)setsid();
 	(void)prctl(PR_SET_NAME, "rl-monitor", 0, 0, 0);
+	/* Ours alone: a helper that held the control socket would keep rl waiting after we were killed. */
+	if (fcntl(RL_FD_PLAN, F_SETFD, FD_CLOEXEC) < 0 || fcntl(RL_FD_CONTROL, F_SETFD, FD_CLOEXEC) < 0)
+		return EXIT_FAILED;
 	if (chdir("/") < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
 		return EXIT_FAILED;
 	monitor.signals = block_signals();

@@ -53,11 +53,11 @@ static int close_with(int descriptor, int result)
 	return result;
 }
 
-int rl_open_in_root(int root, const char *path, uint64_t flags)
+static int open_resolving(int root, const char *path, uint64_t flags, uint64_t resolve)
 {
 	struct rl_open_how how = {
 		.flags = flags | O_CLOEXEC,
-		.resolve = RL_RESOLVE_IN_ROOT | RL_RESOLVE_NO_MAGICLINKS,
+		.resolve = RL_RESOLVE_IN_ROOT | RL_RESOLVE_NO_MAGICLINKS | resolve,
 	};
 
 	for (int tries = 0;; tries++) {
@@ -66,6 +66,11 @@ int rl_open_in_root(int root, const char *path, uint64_t flags)
 		if (descriptor >= 0 || errno != EAGAIN || tries == 64)
 			return descriptor;
 	}
+}
+
+int rl_open_in_root(int root, const char *path, uint64_t flags)
+{
+	return open_resolving(root, path, flags, 0);
 }
 
 /* Split `path` into its parent, opened beneath the root, and its last component, copied to `name`. Returns the parent's descriptor. */
@@ -158,15 +163,17 @@ static int make_path(int root, const char *wanted, mode_t mode, int file)
 }
 
 /* The descriptor that a mount goes onto; made where it is missing, as a directory or as an empty file. */
-static int open_target(struct rl_child *child, const char *path, int directory, int create)
+static int open_target(struct rl_child *child, const struct rl_op *op, int directory)
 {
-	int target = rl_open_in_root(child->root, path, O_PATH);
+	const char *path = rl_text(child->plan, op, 1);
+	uint64_t resolve = op->flags & RL_OP_NO_SYMLINKS ? RL_RESOLVE_NO_SYMLINKS : 0;
+	int target = open_resolving(child->root, path, O_PATH, resolve);
 
-	if (target >= 0 || errno != ENOENT || !create)
+	if (target >= 0 || errno != ENOENT || !(op->flags & RL_OP_CREATE))
 		return target;
 	if (make_path(child->root, path, 0755, !directory) < 0)
 		return -1;
-	return rl_open_in_root(child->root, path, O_PATH);
+	return open_resolving(child->root, path, O_PATH, resolve);
 }
 
 int rl_do_propagation(struct rl_child *child, const struct rl_op *op)
@@ -204,7 +211,7 @@ int rl_do_mkdir(struct rl_child *child, const struct rl_op *op)
 int rl_do_mount(struct rl_child *child, const struct rl_op *op)
 {
 	const struct rl_plan *plan = child->plan;
-	int target = open_target(child, rl_text(plan, op, 1), 1, op->flags & RL_OP_CREATE);
+	int target = open_target(child, op, 1);
 
 	if (target < 0)
 		return -1;
@@ -224,7 +231,7 @@ static int set_attributes(int tree, uint64_t set, uint64_t clear, uint64_t propa
 
 int rl_do_bind(struct rl_child *child, const struct rl_op *op)
 {
-	const char *source = rl_text(child->plan, op, 0), *path = rl_text(child->plan, op, 1);
+	const char *source = rl_text(child->plan, op, 0);
 	struct stat status;
 
 	int tree = rl_open_tree(AT_FDCWD, source, RL_OPEN_TREE_CLONE | RL_OPEN_TREE_CLOEXEC | (op->flags & RL_OP_RECURSIVE ? RL_AT_RECURSIVE : 0));
@@ -236,7 +243,7 @@ int rl_do_bind(struct rl_child *child, const struct rl_op *op)
 	if (set_attributes(tree, op->number[0], op->number[1], 0, 0) < 0 || set_attributes(tree, op->number[2], 0, 0, 1) < 0 ||
 	    set_attributes(tree, 0, 0, op->number[3], 1) < 0)
 		return close_keeping_errno(tree);
-	int target = open_target(child, path, S_ISDIR(status.st_mode), op->flags & RL_OP_CREATE);
+	int target = open_target(child, op, S_ISDIR(status.st_mode));
 	if (target < 0)
 		return close_keeping_errno(tree);
 	int moved = rl_move_mount(tree, "", target, "", RL_MOVE_MOUNT_F_EMPTY_PATH | RL_MOVE_MOUNT_T_EMPTY_PATH);
@@ -268,12 +275,15 @@ int rl_do_mask(struct rl_child *child, const struct rl_op *op)
 	struct fd_path name = fd_path(target);
 	if (S_ISDIR(status.st_mode))
 		return close_with(target, mount("tmpfs", name.text, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0k,mode=755"));
-	/* The root's own /dev/null is a bind mount of the host's by now; the image has had no chance to replace it. */
-	int null = rl_open_in_root(child->root, "/dev/null", O_PATH | O_NOFOLLOW);
-	if (null < 0)
+	/* The host's: that of the root may lie in a volume, where another container can put something else in its place (CVE-2025-31133). */
+	int null = rl_open_tree(AT_FDCWD, "/dev/null", RL_OPEN_TREE_CLONE | RL_OPEN_TREE_CLOEXEC);
+	if (null < 0 || set_attributes(null, RL_MOUNT_ATTR_RDONLY, 0, 0, 0) < 0) {
+		if (null >= 0)
+			close_keeping_errno(null);
 		return close_keeping_errno(target);
-	struct fd_path null_name = fd_path(null);
-	return close_with(null, close_with(target, mount(null_name.text, name.text, NULL, MS_BIND, NULL)));
+	}
+	int moved = rl_move_mount(null, "", target, "", RL_MOVE_MOUNT_F_EMPTY_PATH | RL_MOVE_MOUNT_T_EMPTY_PATH);
+	return close_with(null, close_with(target, moved));
 }
 
 int rl_do_readonly(struct rl_child *child, const struct rl_op *op)

@@ -34,6 +34,50 @@ static int check_text(const char *base, size_t size, const struct rl_op *op, int
 	return 1;
 }
 
+/* The texts that an operation cannot do without, as a mask. Whoever performs it may rely on them. */
+static unsigned required_texts(uint32_t kind)
+{
+	switch (kind) {
+	case RL_OP_HELPER:
+	case RL_OP_NETWORK:
+	case RL_OP_SETNS:
+	case RL_OP_HOSTNAME:
+	case RL_OP_DOMAINNAME:
+	case RL_OP_PROPAGATION:
+	case RL_OP_ROOT:
+	case RL_OP_MKDIR:
+	case RL_OP_MASK:
+	case RL_OP_READONLY:
+	case RL_OP_SECCOMP:
+	case RL_OP_CWD:
+		return 1u;
+	case RL_OP_MONITOR:
+	case RL_OP_REMOVE:
+	case RL_OP_LIKE:
+	case RL_OP_BIND:
+	case RL_OP_SYMLINK:
+	case RL_OP_SYSCTL:
+		return 1u | 2u;
+	case RL_OP_MOUNT:
+	case RL_OP_EXEC:
+		return 1u | 2u | 4u;
+	case RL_OP_OVERLAY:
+		return 1u | 2u | 8u;
+	default:
+		return 0;
+	}
+}
+
+static int check_operation(const char *base, size_t size, const struct rl_op *op)
+{
+	for (int i = 0; i < 4; i++)
+		if (!check_text(base, size, op, i) || (required_texts(op->kind) & 1u << i && !op->text[i]))
+			return 0;
+	if (op->kind == RL_OP_HELPER || op->kind == RL_OP_NETWORK)
+		return op->count[0] > 0; /* an argv has a first word */
+	return op->kind != RL_OP_EXEC || op->count[1] > 0;
+}
+
 int rl_plan_open(struct rl_plan *plan, int descriptor)
 {
 	struct stat status;
@@ -51,16 +95,15 @@ int rl_plan_open(struct rl_plan *plan, int descriptor)
 		return -1;
 	plan->header = (const struct rl_plan_header *)base;
 	plan->ops = (const struct rl_op *)(base + sizeof *plan->header);
-	errno = EINVAL;
-	if (plan->header->magic != RL_PLAN_MAGIC || plan->header->size != size || plan->header->op_count > RL_PLAN_MAX_OPS ||
-	    plan->header->op_count * sizeof(struct rl_op) > size - sizeof *plan->header)
+	int whole = plan->header->magic == RL_PLAN_MAGIC && plan->header->size == size && plan->header->op_count <= RL_PLAN_MAX_OPS &&
+		    plan->header->op_count * sizeof(struct rl_op) <= size - sizeof *plan->header;
+	for (uint32_t n = 0; whole && n < plan->header->op_count; n++)
+		whole = check_operation(base, size, &plan->ops[n]);
+	if (!whole) {
+		(void)munmap((void *)base, size);
+		errno = EINVAL;
 		return -1;
-	for (uint32_t n = 0; n < plan->header->op_count; n++)
-		for (int i = 0; i < 4; i++)
-			if (!check_text(base, size, &plan->ops[n], i)) {
-				errno = EINVAL;
-				return -1;
-			}
+	}
 	const struct rl_op *exec = rl_find(plan, RL_OP_EXEC);
 	if (exec) {
 		plan->candidates = rl_list(plan, exec, 0);

@@ -53,7 +53,7 @@ ssize_t rl_receive(int socket, uint32_t *type, void *payload, size_t capacity, i
 	if (descriptor) {
 		*descriptor = -1;
 		message.msg_control = control.space;
-		message.msg_controllen = sizeof control.space;
+		message.msg_controllen = CMSG_LEN(sizeof *descriptor); /* one: CMSG_SPACE has room for a second, which nobody would close */
 	}
 	*type = 0;
 	/* ECONNRESET is said once, before what is still queued: the peer has closed without reading all that we sent (unix(7)). */
@@ -67,9 +67,11 @@ ssize_t rl_receive(int socket, uint32_t *type, void *payload, size_t capacity, i
 		if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
 			memcpy(descriptor, CMSG_DATA(header), sizeof *descriptor);
 	}
-	if (received < (ssize_t)sizeof *type) {
+	if (received < (ssize_t)sizeof *type || message.msg_flags & MSG_TRUNC) { /* too short, or longer than its kind ever is */
 		errno = received ? EPROTO : 0;
 		*type = 0;
+		if (descriptor && *descriptor >= 0)
+			close(*descriptor);
 		return -1;
 	}
 	return received - (ssize_t)sizeof *type;

@@ -23,6 +23,7 @@ struct rl_client {
 
 struct rl_source {
 	int file; /* -1: closed */
+	unsigned drained; /* pieces taken after the process ended */
 	size_t length;
 	char data[RL_DATA_MAX];
 };

@@ -21,8 +21,11 @@
 /* Bind the slave to /dev/console, as the OCI runtime specification asks for where there is a terminal. */
 static int mount_console(struct rl_child *child, int slave, const char *console)
 {
-	int file = rl_open_in_root(child->root, console, O_WRONLY | O_CREAT | O_NOFOLLOW);
+	/* What is there already is only a place to mount on: a pipe that was opened would wait for its reader. */
+	int file = rl_open_in_root(child->root, console, O_PATH | O_NOFOLLOW);
 
+	if (file < 0 && errno == ENOENT)
+		file = rl_open_in_root(child->root, console, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
 	if (file < 0)
 		return -1;
 	int tree = rl_open_tree(slave, "", AT_EMPTY_PATH | RL_OPEN_TREE_CLONE | RL_OPEN_TREE_CLOEXEC);

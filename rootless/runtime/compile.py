@@ -43,6 +43,9 @@ _NAMESPACES: Final = {
 }  # fmt: skip
 """CLONE_NEW* by the specification's name."""
 
+_NO_SYMLINKS: Final = ("/proc", "/sys")
+"""Must be themselves in the image: what is masked below them, and written to, is reached by these names again (CVE-2019-19921)."""
+
 DEFAULT_DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS: Final = (
     ("/proc/self/fd", "/dev/fd"),
@@ -164,14 +167,15 @@ def _mount(mount: oci.Mount) -> Iterator[Operation]:
             flags |= _MS[option]
         elif option.removeprefix("r") not in _PROPAGATION and option not in _MS_NEGATED:
             data.append(option)
-    operation = Operation(Kind.MOUNT, (source or kind, target, kind, ",".join(data) or None), (flags,), Flag.CREATE)
+    create = Flag.CREATE | (Flag.NO_SYMLINKS if target in _NO_SYMLINKS else 0)
+    operation = Operation(Kind.MOUNT, (source or kind, target, kind, ",".join(data) or None), (flags,), create)
     # A container that we are nested in may mask parts of /proc or /sys; the kernel then refuses a fresh one (mount_too_revealing). The
     # host's own, bound, shows more; that is noted, and better than no container at all.
     if kind in ("proc", "sysfs"):
-        yield operation._replace(flags=Flag.CREATE | Flag.ELSE)
+        yield operation._replace(flags=create | Flag.ELSE)
         yield _bind("/" + kind.removesuffix("fs"), target, ["rbind", *(["ro"] if kind == "sysfs" else [])])
     elif kind in ("cgroup", "cgroup2"):
-        yield operation._replace(texts=("cgroup2", target, "cgroup2", None), flags=Flag.CREATE | Flag.OPTIONAL)
+        yield operation._replace(texts=("cgroup2", target, "cgroup2", None), flags=create | Flag.OPTIONAL)
     else:
         yield operation
     for option in options:
@@ -195,13 +199,17 @@ def _bind(source: str, target: str, options: list[str]) -> Operation:
         elif option.removeprefix("r") in _PROPAGATION:
             propagation = _PROPAGATION[option.removeprefix("r")]
     flags = Flag.CREATE | (Flag.RECURSIVE if "rbind" in options else 0)
+    flags |= Flag.NO_SYMLINKS if target in _NO_SYMLINKS else 0
     return Operation(Kind.BIND, (source, target), (attributes, clear, below, propagation), flags)
 
 
 def _devices(linux: oci.Linux) -> Iterator[Operation]:
-    """Nodes cannot be made in a user namespace: each is a bind mount of the host's, which keeps the host's permissions."""
+    """Nodes cannot be made in a user namespace: each is a bind mount of the host's, which keeps the host's permissions.
+
+    Read-only: that does not stop writing to a device, but does stop its owner from changing the host's node. With root's own ids a container's root is its owner.
+    """
     for name in DEFAULT_DEVICES:
-        yield _bind(f"/dev/{name}", f"/dev/{name}", [])
+        yield _bind(f"/dev/{name}", f"/dev/{name}", ["ro", "nosuid", "noexec"])
     for device in linux.get("devices", ()):
         yield _bind(device["path"], device["path"], [])
     for content, path in _LINKS:

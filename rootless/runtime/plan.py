@@ -10,6 +10,8 @@ import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from ..errors import UsageError
+
 Text = str | bytes | Sequence[str] | None
 """A string, a blob of bytes, a list of strings, or nothing."""
 
@@ -62,6 +64,7 @@ class Flag:
     CREATE: Final = 1 << 3
     STDIN: Final = 1 << 4
     TERMINAL: Final = 1 << 5
+    NO_SYMLINKS: Final = 1 << 6
 
 
 class Operation(NamedTuple):
@@ -103,7 +106,7 @@ _OPERATION: Final = struct.Struct("=II4I4I5Q")
 
 
 def pack(operations: Sequence[Operation], *, clone_flags: int = 0) -> bytes:
-    """The plan as the core reads it: header, operations, strings. Raises ValueError for a string with a NUL in it."""
+    """The plan as the core reads it: header, operations, strings. UsageError for a string that no C program can be given (an image may name one)."""
     area = bytearray()
     start = _HEADER.size + _OPERATION.size * len(operations)
     packed = []
@@ -131,9 +134,12 @@ def _append(area: bytearray, start: int, text: str | bytes | Sequence[str]) -> t
     strings = (text,) if isinstance(text, str) else text
     offset = start + len(area)
     for string in strings:
-        encoded = string.encode("utf-8", "surrogateescape")
+        try:
+            encoded = string.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise UsageError(f"{string!r} is not text") from None
         if b"\0" in encoded:
-            raise ValueError(f"NUL in {string!r}")
+            raise UsageError(f"{string!r} has a NUL character in it")
         area.extend(encoded + b"\0")
     if not strings:
         area.append(0)  # an empty list is a list
