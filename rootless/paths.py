@@ -142,7 +142,7 @@ class Paths(NamedTuple):
         A store of another version, or a runtime directory that another user made, is refused.
         """
         try:
-            with open(self.version, encoding="ascii") as file:
+            with open(self.version, encoding="ascii", errors="replace") as file:
                 found = file.read().strip()
         except FileNotFoundError:
             self._create_store()
@@ -159,17 +159,20 @@ class Paths(NamedTuple):
             _make(directory)
 
     def _create_store(self) -> None:
-        if os.path.isdir(self.root) and any(entry not in _OURS for entry in os.listdir(self.root)):
+        if os.path.isdir(self.root) and not all(map(_is_ours, os.listdir(self.root))):
             raise StoreError(
                 f"the directory {self.root} is not empty and is not a store of rl",
                 hint="name an empty or new directory with --root",
             )
         for directory in (self.root, self.blobs, self.layers, self.containers, self.names, self.volumes, self.partial):
             _make(directory)
-        os.chmod(self.root, 0o700)
-        # VERSION comes last: a store without it was never finished and is simply made again.
-        _write_once(self.oci_layout, '{"imageLayoutVersion": "1.0.0"}')
-        _write_once(self.version, STORE_VERSION + "\n")
+        try:
+            os.chmod(self.root, 0o700)
+            # VERSION comes last: a store without it was never finished and is simply made again.
+            _write_once(self.oci_layout, '{"imageLayoutVersion": "1.0.0"}')
+            _write_once(self.version, STORE_VERSION + "\n")
+        except OSError as error:
+            raise StoreError(f"cannot make the store {self.root}: {error.strerror}") from error
 
 
 _OURS = frozenset(
@@ -187,6 +190,12 @@ _OURS = frozenset(
         "tmp",
     )
 )
+
+
+def _is_ours(entry: str) -> bool:
+    """Whether a store that is being made may hold it: what `_write_once` makes on the way counts, also where its maker was killed."""
+    name, _, suffix = entry.rpartition(".")
+    return entry in _OURS or (name in _OURS and suffix.isdecimal())
 
 
 def from_environment(root: str | None = None, runroot: str | None = None) -> Paths:

@@ -32,7 +32,7 @@ def gather(request: CreateRequest, namespace: UserNamespace) -> HostFacts:
 def kernel(release: str) -> tuple[int, int]:
     """`6.1.0-18-amd64` -> (6, 1)."""
     major, _, rest = release.partition(".")
-    minor = "".join(digit for digit in rest.partition(".")[0] if digit.isdigit())
+    minor = rest[: len(rest) - len(rest.lstrip("0123456789"))]  # not the digits of `4.19-xen-64`
     return int(major), int(minor or 0)
 
 

@@ -132,7 +132,8 @@ def _start_of_tail(descriptor: int, lines: int) -> int:
         offset = start + len(block)
         for piece in reversed(pieces if start == 0 else pieces[1:]):
             offset -= len(piece)
-            kind = piece.split(b" ", 3)[2:3]
+            # What has no line feed (yet) is no record.
+            kind = piece.split(b" ", 3)[2:3] if offset + len(piece) < end else []
             if kind == [b"F"] or (kind == [b"P"] and not found):  # a last line may lack its end
                 found += 1
                 if found > lines:

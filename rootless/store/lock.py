@@ -51,26 +51,38 @@ def _acquire(path: str, *, shared: bool, timeout: float | None) -> int:
     operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         if timeout is None:
-            fcntl.flock(descriptor, operation)
+            _flock(descriptor, operation, path)
         else:
             _flock_until(descriptor, operation, time.monotonic() + timeout, path)
         if not shared:
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode().ljust(12), 0)
+            _sign(descriptor)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
+def _sign(descriptor: int) -> None:
+    """Say who holds the lock, for the message of whom it keeps out."""
+    try:
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode().ljust(12), 0)
+    except OSError:
+        ...  # a courtesy: on a full disk `rl rm` must still get its lock
+
+
+def _flock(descriptor: int, operation: int, path: str) -> bool:
+    try:
+        fcntl.flock(descriptor, operation)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise StoreError(f"cannot lock {path}: {reason(error)}") from error
+    return True
+
+
 def _flock_until(descriptor: int, operation: int, deadline: float, path: str) -> None:
     pause = 0.001
-    while True:
-        try:
-            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
-            return
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise StoreError(f"cannot lock {path}: {reason(error)}") from error
+    while not _flock(descriptor, operation | fcntl.LOCK_NB, path):
         if time.monotonic() >= deadline:
             holder = os.pread(descriptor, 12, 0).split()
             raise Conflict(

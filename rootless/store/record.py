@@ -27,7 +27,7 @@ def read(path: str) -> Any | None:
         return None
     try:
         return json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} is damaged: {error}", hint="rl system check --repair") from error
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .. import _lowlevel
-from ..errors import Error, HostError, reason
+from ..errors import Error, HostError, StoreError, reason
 from ..paths import Paths
 from ..store import lock, record
 from . import idmap, subid
@@ -141,27 +141,40 @@ def _join(paths: Paths) -> UserNamespace | None:
 
 def _holders(paths: Paths) -> Iterator[tuple[int, int, str, int | None]]:
     """Where the namespace may be found: the recorded holder first, then the monitors."""
-    known: Any = record.read(paths.userns)
+    known = _told(paths.userns, "pid", "start", "fd", "inode")
     if known:
-        pid, descriptor = known["pid"], known["fd"]
-        yield pid, known["start"], f"/proc/{pid}/fd/{descriptor}", known["inode"]
+        pid, start, descriptor, inode = known
+        yield pid, start, f"/proc/{pid}/fd/{descriptor}", inode
     try:
         running = os.listdir(paths.runtime_containers())
     except FileNotFoundError:
         return
     for container in running:
-        state: Any = record.read(f"{paths.runtime(container)}/state.json")
-        if state:
-            pid = state["monitorPid"]
-            yield pid, state["monitorStartTime"], f"/proc/{pid}/ns/user", None
+        monitor = _told(f"{paths.runtime(container)}/state.json", "monitorPid", "monitorStartTime")
+        if monitor:
+            pid, start = monitor
+            yield pid, start, f"/proc/{pid}/ns/user", None
+
+
+def _told(path: str, *names: str) -> list[int] | None:
+    """These numbers of a record, None where it is absent or damaged: it only says where to look, and there are other places."""
+    try:
+        document: Any = record.read(path)
+        numbers = [document[name] for name in names] if document else None
+    except (StoreError, KeyError, TypeError, IndexError):
+        return None
+    return numbers if numbers and all(type(number) is int for number in numbers) else None
 
 
 def _open(pid: int, start: int, link: str, inode: int | None = None) -> UserNamespace | None:
     if not alive(pid, start):
         return None
     try:
-        fd = os.open(link, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        # Another file may have that number by now, and to open a pipe or a device has effects; a race costs an error or an inode that is another.
+        if inode is not None and os.readlink(link) != f"user:[{inode}]":
+            return None
+        fd = os.open(link, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
         return None
     found = os.fstat(fd).st_ino
     # Read after it was opened and checked again: what we hold is the namespace of that very process, or the recorded one.
