@@ -118,16 +118,20 @@ def _overlay_hint(number: int) -> str:
     return "keep the store on ext4, xfs, btrfs or another local file system with extended attributes (--root)"
 
 
-def mount_options(overlay: Overlay) -> str:
-    """The data of mount(2) for the kernel's overlay. The paths must contain neither colon, comma nor backslash: the monitor passes /proc/self/fd/N.
+def kernel_options(overlay: Overlay) -> str:
+    """The options of the kernel's overlay, but for its directories, which the monitor adds as descriptors (/proc/self/fd/N).
 
     userxattr: its notes are `user.overlay.*`, which a user namespace may write; it turns redirect_dir and metacopy off by itself, which
     would let an image name any place of the store. index=off, and with it nfs_export: it decodes file handles, for the real root alone.
     volatile (Linux 5.10) only where it is said: a container that stays outlives a power cut as an ordinary file system does. The kernel marks the
     work directory of a volatile overlay, and does not mount it a second time.
     """
-    volatile = "volatile," if overlay.volatile else ""
-    data = f"userxattr,index=off,{volatile}lowerdir={':'.join(overlay.lower)}"
+    return "userxattr,index=off,volatile" if overlay.volatile else "userxattr,index=off"
+
+
+def mount_options(overlay: Overlay) -> str:
+    """The whole data of mount(2), for paths that have neither colon, comma nor backslash."""
+    data = f"{kernel_options(overlay)},lowerdir={':'.join(overlay.lower)}"
     return data if overlay.read_only else f"{data},upperdir={overlay.upper},workdir={overlay.work}"
 
 

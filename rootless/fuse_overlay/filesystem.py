@@ -271,25 +271,35 @@ class Filesystem:
     def get_xattr(self, node: Node, name: str) -> bytes:
         if name.startswith(merge.OWN_XATTRS):
             raise _error(errno.ENODATA)
-        with self._path(node) as path:
-            return os.getxattr(path, name)
+        path, follow = self._xattr_path(node)
+        return os.getxattr(path, name, follow_symlinks=follow)
 
     def list_xattrs(self, node: Node) -> list[str]:
-        with self._path(node) as path:
-            return [name for name in os.listxattr(path) if not name.startswith(merge.OWN_XATTRS)]
+        path, follow = self._xattr_path(node)
+        return [name for name in os.listxattr(path, follow_symlinks=follow) if not name.startswith(merge.OWN_XATTRS)]
 
     def set_xattr(self, node: Node, name: str, value: bytes, flags: int) -> None:
-        self._change_xattr(node, name, lambda path: os.setxattr(path, name, value, flags))
+        path, follow = self._changing_xattr(node, name)
+        os.setxattr(path, name, value, flags, follow_symlinks=follow)
 
     def remove_xattr(self, node: Node, name: str) -> None:
-        self._change_xattr(node, name, lambda path: os.removexattr(path, name))
+        path, follow = self._changing_xattr(node, name)
+        os.removexattr(path, name, follow_symlinks=follow)
 
-    def _change_xattr(self, node: Node, name: str, change: Callable[[str], None]) -> None:
+    def _changing_xattr(self, node: Node, name: str) -> tuple[bytes, bool]:
         if name.startswith(merge.OWN_XATTRS):
             raise _error(errno.EPERM)
         self._copy_up(node)
-        with self._path(node) as path:
-            change(path)
+        return self._xattr_path(node)
+
+    def _xattr_path(self, node: Node) -> tuple[bytes, bool]:
+        """A path, and whether to follow it; as `_path`, without a further descriptor: `ls -l` asks for two attributes of every file."""
+        if node.pin is not None:
+            return os.fsencode(by_descriptor(node.pin)), True
+        if node.directory:
+            return os.fsencode(by_descriptor(self._views(node)[0].fd)), True
+        directory, name = self._at(node)
+        return os.fsencode(by_descriptor(directory)) + b"/" + name, False
 
     # ---- attributes
 
