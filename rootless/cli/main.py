@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 
-from ..errors import Error
+from ..errors import Error, reason
 from . import parse
 from .command import Invocation
 from .context import Context, complain, write_error
 
 INTERRUPTED = 130  # 128 + SIGINT
 BROKEN_PIPE = 141  # 128 + SIGPIPE
+_EXHAUSTED = {
+    errno.ENOSPC: "make space: rl rm, rl rmi, or name a store elsewhere with --root",
+    errno.EDQUOT: "make space: rl rm, rl rmi, or name a store elsewhere with --root",
+    errno.EROFS: "name a store elsewhere with --root",
+    errno.EFBIG: "raise the limit of file sizes: ulimit -f unlimited",
+    errno.EMFILE: "raise the limit of open files: ulimit -n 1024",
+    errno.ENFILE: "the host has no more open files: sysctl fs.file-max",
+    errno.ENOMEM: "see the limits of this shell: ulimit -a",
+    errno.EAGAIN: "raise the limit of processes: ulimit -u",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             _print_traceback()
         _flush()
+        if exhausted := _exhausted(error):
+            complain(exhausted)
+            return exhausted.exit_code
         complain(
             Error(
                 f"internal error: {type(error).__name__}: {error}",
@@ -91,6 +105,16 @@ def _run(invocation: Invocation) -> int:
     finally:
         context.close()
     return code
+
+
+def _exhausted(error: Exception) -> Error | None:
+    """For what may happen at any line, and so is caught at none: the host has no more memory, space, descriptors or processes."""
+    if isinstance(error, MemoryError):
+        return Error("out of memory", hint="see the limits of this shell: ulimit -a")
+    if not isinstance(error, OSError) or error.errno not in _EXHAUSTED:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return Error(f"cannot go on: {where}{reason(error)}", hint=_EXHAUSTED[error.errno])
 
 
 def _print_traceback() -> None:

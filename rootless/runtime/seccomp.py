@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..errors import HostError, UsageError, reason
+from ..errors import HostError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from .._lowlevel.seccomp import Rule
@@ -116,9 +116,9 @@ def _make(path: str, policy: oci.Seccomp) -> bytes:
 
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise HostError(f"cannot make the directory {os.path.dirname(path)}: {reason(error)}") from error
-    record.write_bytes(path, made)
+        record.write_bytes(path, made)
+    except (OSError, StoreError):
+        ...  # what a read-only home or a full disk does not keep is made again the next time
     return made
 
 

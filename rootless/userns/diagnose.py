@@ -77,6 +77,17 @@ class Facts(NamedTuple):
     has_usermod: bool = True
 
 
+# Whatever the step was: fork(2) and open(2) have run into a limit.
+_EXHAUSTED = {
+    errno.EAGAIN: (
+        "the limit of this user's processes is reached",
+        "end some, or raise it: ulimit -u (hard limit: limits.conf(5))",
+    ),
+    errno.EMFILE: ("the limit of open files is reached", "ulimit -n 1024"),
+    errno.ENOMEM: ("there is not enough memory", "see the limits of this shell: ulimit -a"),
+}
+
+
 def hint(step: Step, error: int | None = None, *, path: str | None = None) -> str:
     """The words for `Error.hint` when `step` failed with this errno; `path` is the device, program or directory concerned."""
     found = remedy(step, facts(), error, path)
@@ -85,6 +96,8 @@ def hint(step: Step, error: int | None = None, *, path: str | None = None) -> st
 
 def remedy(step: Step, host: Facts, error: int | None = None, path: str | None = None) -> Remedy | None:
     """What is in the way of the step, None where nothing that we know of is. Pure."""
+    if limit := _EXHAUSTED.get(error or 0):
+        return Remedy(*limit)
     return _STEPS[step](host, error, path)
 
 
