@@ -55,6 +55,8 @@ def images(
         print(dumps([image.to_json() for image in found], indent=1))
         return 0
     now = time.time()
+    wanted = [value for key, _, value in (word.partition("=") for word in filter) if key == "reference"]
+    wanted += [repository] if repository is not None else []
     rows = [
         {
             "Repository": name,
@@ -69,7 +71,7 @@ def images(
         }
         for image in found
         for name, tag in image.rows()
-        if repository is None or _is_of(name, tag, repository)
+        if _is_each(name, tag, wanted)
     ]
     if quiet:
         for identifier in dict.fromkeys(row["ID"] for row in rows):
@@ -142,9 +144,8 @@ def import_(
 def load(context: Context, input: str | None, quiet: bool) -> int:
     loaded = engine.load(context.paths, _input(input or "-"), on_event=context.on_event(quiet=quiet))
     context.close()
-    for image in loaded:
-        for name in image.names or (image.id,):
-            print(f"Loaded image: {name}")
+    for name in dict.fromkeys(name for image in loaded for name in image.names or (image.id,)):
+        print(f"Loaded image: {name}")
     return 0
 
 
@@ -173,6 +174,10 @@ def _input(source: str) -> IO[bytes] | str:
     if sys.stdin.isatty():
         raise UsageError("an archive is not read from a terminal", hint="name a file, or redirect standard input")
     return sys.stdin.buffer
+
+
+def _is_each(name: str, tag: str, wanted: list[str]) -> bool:
+    return all(_is_of(name, tag, word) for word in wanted)
 
 
 def _is_of(name: str, tag: str, wanted: str) -> bool:

@@ -7,7 +7,7 @@ directory and `state.json` in its runtime directory, which the monitor writes. N
 from __future__ import annotations
 
 import os
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..errors import Conflict, NotFound, StoreError, UsageError, reason
 from ..fuse_overlay import Driver
@@ -18,6 +18,9 @@ from ..userns import enter
 from .request import CreateRequest
 from .request import from_json as request_from_json
 from .request import to_json as request_to_json
+
+if TYPE_CHECKING:
+    from ..oci.image import ContainerConfig
 
 Status = Literal["created", "running", "exited"]
 
@@ -31,8 +34,8 @@ _HEX = frozenset("0123456789abcdef")
 class Container(NamedTuple):
     """container.json. created: RFC 3339. layers: chain ids, lowest first. ports: with their host ports chosen. driver: of the root file system.
 
-    command: what it executes, of the request or the image. volumes: target -> volume name. labels: the image's and the user's.
-    mapping: `full` or `single`, as its layers were unpacked.
+    command: what it executes, of the request or the image. volumes: target -> volume name. config: the image's, so that a container
+    outlives the image. mapping: `full` or `single`, as its layers were unpacked.
     """
 
     id: str
@@ -46,8 +49,13 @@ class Container(NamedTuple):
     mapping: str
     ports: tuple[PublishedPort, ...]
     volumes: dict[str, str]
-    labels: dict[str, str]
+    config: ContainerConfig
     request: CreateRequest
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The image's, overruled by the user's."""
+        return {**(self.config.get("Labels") or {}), **dict(self.request.labels)}
 
     def to_json(self) -> dict[str, Any]:
         return self._asdict() | {
@@ -83,46 +91,65 @@ def load(paths: Paths, container_id: str) -> Container:
     document: Any = record.read(path)
     if document is None:
         raise NotFound(f"no container {container_id[:12]!r}", hint="rl ps -a lists them")
-    if document.get("format") != FORMAT:
-        raise StoreError(f"{path} is of format {document.get('format')!r}, this rl reads format {FORMAT}")
     try:
+        if document["format"] != FORMAT:
+            raise StoreError(f"{path} is of format {document['format']!r}, this rl reads format {FORMAT}")
         fields = {name: document[name] for name in Container._fields}
         fields["ports"] = tuple(PublishedPort(**port) for port in document["ports"])
         fields["layers"] = tuple(document["layers"])
         fields["command"] = tuple(document["command"])
         fields["request"] = request_from_json(document["request"])
-    except (KeyError, TypeError) as error:
+    except _NOT_WHAT_IT_SHOULD_BE as error:
         raise StoreError(f"{path} is damaged: {error}", hint="rl rm --force removes the container") from error
     return Container(**fields)
 
 
 def state(paths: Paths, container_id: str) -> State:
     """What a container is doing now, from the files of its monitor. A process is believed only with its start time."""
-    told: Any = record.read(f"{paths.runtime(container_id)}/state.json")
-    if (
-        told
-        and told["startedAt"]
-        and told["bootId"] == boot_id()
-        and enter.alive(told["monitorPid"], told["monitorStartTime"])
-    ):
-        return State(
-            "running",
-            pid=told["pid"],
-            start_time=told["startTime"],
-            monitor_pid=told["monitorPid"],
-            monitor_start_time=told["monitorStartTime"],
-            started_at=told["startedAt"],
-        )
     directory = paths.container(container_id)
-    ended: Any = record.read(f"{directory}/exit.json")
-    if ended:
-        return State(
-            "exited", started_at=ended["startedAt"], finished_at=ended["finishedAt"], exit_code=ended["exitCode"]
-        )
-    started: Any = record.read(f"{directory}/started.json")
-    if started:  # it ran, and its monitor did not live to tell how it ended
-        return State("exited", started_at=started["startedAt"], exit_code=137)
+    for path, meaning in (
+        (f"{paths.runtime(container_id)}/state.json", _running),
+        (f"{directory}/exit.json", _ended),
+        (f"{directory}/started.json", _unseen),
+    ):
+        document = record.read(path)
+        try:
+            found = meaning(document) if document is not None else None
+        except _NOT_WHAT_IT_SHOULD_BE as error:
+            raise StoreError(f"{path} is damaged: {error}", hint="rl rm --force removes the container") from error
+        if found:
+            return found
     return State("created")
+
+
+_NOT_WHAT_IT_SHOULD_BE = (KeyError, TypeError, ValueError, AttributeError)
+"""What taking a document apart raises where it is JSON, but not ours."""
+
+
+def _running(state: Any) -> State | None:
+    if not (
+        state["startedAt"]
+        and state["bootId"] == boot_id()
+        and enter.alive(state["monitorPid"], state["monitorStartTime"])
+    ):
+        return None
+    return State(
+        "running",
+        pid=state["pid"],
+        start_time=state["startTime"],
+        monitor_pid=state["monitorPid"],
+        monitor_start_time=state["monitorStartTime"],
+        started_at=state["startedAt"],
+    )
+
+
+def _ended(exit: Any) -> State:
+    return State("exited", started_at=exit["startedAt"], finished_at=exit["finishedAt"], exit_code=exit["exitCode"])
+
+
+def _unseen(started: Any) -> State:
+    """It ran, and its monitor did not live to tell how it ended."""
+    return State("exited", started_at=started["startedAt"], exit_code=137)
 
 
 def boot_id() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..errors import Error, StoreError
+from ..errors import Error
 from ..paths import Paths
 from ..store import record
 from . import container
@@ -118,7 +118,7 @@ def inspect(paths: Paths, container_id: str) -> dict[str, Any]:
         "Mounts": _mounts(made, spec, paths),
         "NetworkSettings": {"Ports": _ports(made), "SandboxKey": f"/proc/{state.pid}/ns/net" if state.pid else ""},
         "Namespace": "",
-        "Config": _config(made, process, spec, paths),
+        "Config": _config(made, process, spec),
         "HostConfig": {
             "AutoRemove": request.remove,
             "Binds": [
@@ -149,16 +149,9 @@ def inspect(paths: Paths, container_id: str) -> dict[str, Any]:
     }
 
 
-def _config(made: Container, process: dict[str, Any], spec: dict[str, Any], paths: Paths) -> dict[str, Any]:
-    from ..image import layout  # for inspect alone: `rl ps` does without
-
+def _config(made: Container, process: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     request = made.request
-    user = request.user
-    try:
-        image = layout.resolve(paths, made.image_id).config.get("config") or {}
-        user = request.user if request.user is not None else image.get("User")
-    except StoreError:
-        pass  # the image is damaged; what the container itself says is still true
+    user = request.user if request.user is not None else made.config.get("User")
     return {
         "Hostname": spec.get("hostname", ""),
         "User": user or "",

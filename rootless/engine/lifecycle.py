@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import _lowlevel
-from ..errors import Conflict, Error, HostError, NotFound, UsageError, reason
-from ..image import layout
+from ..errors import Conflict, Error, HostError, NotFound, StoreError, UsageError, reason
 from ..network import modes, resolver
 from ..paths import Paths
 from ..runtime import capabilities, native, seccomp, users
@@ -98,7 +97,7 @@ def create(engine: Engine, request: CreateRequest) -> Container:
             mapping=stored.unpacked or "full",
             ports=ports,
             volumes=_volumes(engine, request, config),
-            labels={**(config.get("Labels") or {}), **dict(request.labels)},
+            config=config,
             request=request,
         )
         # From here on the layers are in use; an rmi that looked before holds the lock until it has removed what it meant to.
@@ -228,7 +227,6 @@ def _launch(engine: Engine, made: Container, attached: Attach | None) -> native.
     sources.check(request)
     sources.make(request)
     joined = _joined(paths, request)
-    stored = layout.resolve(paths, made.image_id)
     with _namespace(engine, joined) as namespace:
         if namespace.notice:
             engine.note(namespace.notice)
@@ -258,7 +256,7 @@ def _launch(engine: Engine, made: Container, attached: Attach | None) -> native.
             notes=engine.note,
         )
         try:
-            config = stored.config.get("config") or {}
+            config = made.config
             root = monitor.rootfs()
             try:
                 wanted = request.user if request.user is not None else config.get("User") or ""
@@ -477,7 +475,7 @@ def kill(engine: Engine, container_id: str, number: int) -> None:
 def stop(engine: Engine, container_id: str, *, timeout: int | None = None) -> None:
     """Ask it to end (its stop signal), and after `timeout` seconds (None: the container's own) kill it. One that does not run is left alone."""
     made = container.load(engine.paths, container_id)
-    number = made.request.stop_signal or _image_stop_signal(engine.paths, made)
+    number = made.request.stop_signal or _image_stop_signal(made)
     patience = made.request.stop_timeout if timeout is None else timeout
     try:
         with Connection(engine.paths, container_id) as connection:
@@ -490,12 +488,8 @@ def stop(engine: Engine, container_id: str, *, timeout: int | None = None) -> No
         return  # it does not run, or ended while we asked
 
 
-def _image_stop_signal(paths: Paths, made: Container) -> int:
-    try:
-        config = layout.resolve(paths, made.image_id).config.get("config") or {}
-    except NotFound:
-        config = {}
-    word = str(config.get("StopSignal") or "SIGTERM")
+def _image_stop_signal(made: Container) -> int:
+    word = str(made.config.get("StopSignal") or "SIGTERM")
     if word.isdecimal():
         return int(word)
     found = getattr(signal, word if word.startswith("SIG") else f"SIG{word}", signal.SIGTERM)
@@ -537,7 +531,13 @@ def remove(engine: Engine, container_id: str, *, force: bool = False, volumes: b
     """Remove a container that does not run; with `force` one that does, too. volumes: also its anonymous volumes."""
     paths = engine.paths
     with _changing(paths, container_id):
-        if container.state(paths, container_id).running:
+        try:
+            running = container.state(paths, container_id).running
+        except StoreError:
+            if not force:
+                raise
+            running = True  # perhaps; where nothing runs there is nothing to end
+        if running:
             if not force:
                 raise Conflict(
                     f"container {container_id[:12]} is running",

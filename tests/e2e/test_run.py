@@ -371,7 +371,7 @@ def test_ulimits(rl: Rl) -> None:
 
 def test_init_is_process_1_and_reaps(rl: Rl) -> None:
     script = "(sleep 0 &) ; sleep 0.2; ps -o stat,args | grep -c '^Z'; cat /proc/1/comm"
-    assert sh(rl, script, "--init").split() == ["0", "rl-monitor"]
+    assert sh(rl, script, "--init").split() == ["0", "rl-init"]
 
 
 def test_pull_policies_are_those_of_docker(rl: Rl, registry: DockerRegistry) -> None:
