@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
 _MS: Final = {
     "ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "sync": 16, "mand": 64, "dirsync": 128, "nosymfollow": 256,
-    "noatime": 1024, "nodiratime": 2048, "silent": 32768, "relatime": 1 << 21, "strictatime": 1 << 24, "lazytime": 1 << 25,
+    "noatime": 1024, "nodiratime": 2048, "silent": 32768, "relatime": 1 << 21, "iversion": 1 << 23, "strictatime": 1 << 24, "lazytime": 1 << 25,
 }  # fmt: skip
 """Flags of mount(2). A word that is in neither table is data for the file system."""
 
-_MS_NEGATED: Final = frozenset(
-    ("rw", "suid", "dev", "exec", "async", "atime", "diratime", "defaults", "symfollow", "nomand", "loud", "norelatime")
-)
+_MS_NEGATED: Final = {
+    "rw": "ro", "suid": "nosuid", "dev": "nodev", "exec": "noexec", "async": "sync", "nomand": "mand", "symfollow": "nosymfollow",
+    "atime": "noatime", "diratime": "nodiratime", "loud": "silent", "norelatime": "relatime", "noiversion": "iversion",
+    "nostrictatime": "strictatime", "nolazytime": "lazytime",
+}  # fmt: skip
+"""What takes a flag back: of two words that contradict each other the later counts, as for mount(8)."""
 
 _ATTR: Final = {"ro": 0x1, "nosuid": 0x2, "nodev": 0x4, "noexec": 0x8, "nodiratime": 0x80, "nosymfollow": 0x200000}
 _ATTR_CLEAR: Final = {"suid": 0x2, "dev": 0x4, "exec": 0x8, "diratime": 0x80, "symfollow": 0x200000}
@@ -56,6 +59,9 @@ _LINKS: Final = (
 )
 """config-linux.md, "Default Devices", and runtime-linux.md, "Dev symbolic links"."""
 
+_OPTIONAL_SYSCTLS: Final = frozenset(("net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range"))
+"""Every container with a network of its own gets these, and can do without: in an outer container that masks /proc, it is read-only."""
+
 _RLIMITS: Final = {
     "CPU": 0, "FSIZE": 1, "DATA": 2, "STACK": 3, "CORE": 4, "RSS": 5, "NPROC": 6, "NOFILE": 7, "MEMLOCK": 8, "AS": 9, "LOCKS": 10,
     "SIGPENDING": 11, "MSGQUEUE": 12, "NICE": 13, "RTPRIO": 14, "RTTIME": 15,
@@ -81,10 +87,17 @@ class Surroundings(NamedTuple):
 def clone_flags(spec: oci.Spec) -> int:
     """CLONE_NEW* for the namespaces that the spec asks to make (those without a path). The user namespace is the monitor's."""
     return sum(
-        _NAMESPACES[namespace["type"]]
+        _namespace(namespace["type"])
         for namespace in spec["linux"].get("namespaces", ())
         if not namespace.get("path") and namespace["type"] != "user"
     )
+
+
+def _namespace(kind: str) -> int:
+    flag = _NAMESPACES.get(kind)
+    if flag is None:
+        raise UsageError(f"unknown namespace {kind!r}")
+    return flag
 
 
 def container_plan(spec: oci.Spec, surroundings: Surroundings) -> list[Operation]:
@@ -105,7 +118,8 @@ def container_plan(spec: oci.Spec, surroundings: Surroundings) -> list[Operation
     if process.get("terminal"):
         plan.append(_terminal(process, console="/dev/console"))
     for key, value in linux.get("sysctl", {}).items():
-        plan.append(Operation(Kind.SYSCTL, (key.replace(".", "/"), value)))
+        optional = Flag.OPTIONAL if key in _OPTIONAL_SYSCTLS else 0
+        plan.append(Operation(Kind.SYSCTL, (key.replace(".", "/"), value), (), optional))
     plan += [Operation(Kind.MASK, (path,)) for path in linux.get("maskedPaths", ())]
     plan += [Operation(Kind.READONLY, (path,)) for path in linux.get("readonlyPaths", ())]
     plan.append(Operation(Kind.MKDIR, (process["cwd"],), (0o755,)))
@@ -137,7 +151,7 @@ def _namespaces(spec: oci.Spec) -> Iterator[Operation]:
         types[namespace["type"]] = namespace.get("path")
         path = namespace.get("path")
         if path and namespace["type"] != "user":
-            yield Operation(Kind.SETNS, (path,), (_NAMESPACES[namespace["type"]],))
+            yield Operation(Kind.SETNS, (path,), (_namespace(namespace["type"]),))
     if "uts" in types and not types["uts"]:
         if hostname := spec.get("hostname"):
             yield Operation(Kind.HOSTNAME, (hostname,))
@@ -146,10 +160,10 @@ def _namespaces(spec: oci.Spec) -> Iterator[Operation]:
 
 
 def _propagation(path: str, word: str) -> Operation:
-    recursive = _MS_REC if word.startswith("r") else 0
-    return Operation(
-        Kind.PROPAGATION, (path,), (_PROPAGATION[word.removeprefix("r") if recursive else word] | recursive,)
-    )
+    flag = _PROPAGATION.get(word.removeprefix("r"))
+    if flag is None:
+        raise UsageError(f"unknown mount propagation {word!r}")
+    return Operation(Kind.PROPAGATION, (path,), (flag | (_MS_REC if word.startswith("r") else 0),))
 
 
 def _mount(mount: oci.Mount) -> Iterator[Operation]:
@@ -165,7 +179,9 @@ def _mount(mount: oci.Mount) -> Iterator[Operation]:
     for option in options:
         if option in _MS:
             flags |= _MS[option]
-        elif option.removeprefix("r") not in _PROPAGATION and option not in _MS_NEGATED:
+        elif option in _MS_NEGATED:
+            flags &= ~_MS[_MS_NEGATED[option]]
+        elif option.removeprefix("r") not in _PROPAGATION and option != "defaults":
             data.append(option)
     create = Flag.CREATE | (Flag.NO_SYMLINKS if target in _NO_SYMLINKS else 0)
     operation = Operation(Kind.MOUNT, (source or kind, target, kind, ",".join(data) or None), (flags,), create)
@@ -189,10 +205,16 @@ def _bind(source: str, target: str, options: list[str]) -> Operation:
         inner = option[1:] if option.startswith("r") else ""
         if option in _ATTR:
             attributes |= _ATTR[option]
+            clear &= ~_ATTR[option]
         elif option in _ATTR_CLEAR:
             clear |= _ATTR_CLEAR[option]
+            attributes &= ~_ATTR_CLEAR[option]
+        elif (
+            option == "rw"
+        ):  # not to be cleared: what is read-only on the host stays so, and the kernel refuses (EPERM)
+            attributes &= ~_ATTR["ro"]
         elif option in _ATTR_ATIME:
-            attributes |= _ATTR_ATIME[option]
+            attributes = attributes & ~_ATTR_ATIME_MASK | _ATTR_ATIME[option]
             clear |= _ATTR_ATIME_MASK
         elif inner in _ATTR:
             below |= _ATTR[inner]

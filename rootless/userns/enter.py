@@ -8,6 +8,7 @@ nothing breaks where two rl race and make two.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NEWIDMAP_TEXT_MAX = 400  # bytes of what newuidmap says
+_PASSING = frozenset((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE))
+"""Reasons for a failure that say nothing of this host: no cause to do with one id from now on."""
 
 
 class UserNamespace(NamedTuple):
@@ -335,7 +338,7 @@ def _newidmap(pid: int, uid_map: IdMap, gid_map: IdMap) -> str | None:
                 program, [program, str(pid), *idmap.newidmap_arguments(lines)], os.environ, file_actions=actions
             )
         except OSError as error:
-            child, refusal = 0, reason(error)
+            child, number = 0, error.errno or 0
         finally:
             os.close(writer)
         running.append((program, child, reader))
@@ -344,7 +347,9 @@ def _newidmap(pid: int, uid_map: IdMap, gid_map: IdMap) -> str | None:
         said = os.read(reader, _NEWIDMAP_TEXT_MAX)
         os.close(reader)
         if child == 0:
-            failures.append(f"cannot execute {program}: {refusal}")
+            failures.append(f"cannot execute {program}: {reason(number)}")
         elif os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
             failures.append(f"{program} failed ({said.decode('utf-8', 'replace').strip() or 'it said nothing'})")
+    if any(child == 0 for _, child, _ in running) and number in _PASSING:
+        raise HostError("; ".join(failures), hint=diagnose("idmap", number))
     return "; ".join(failures) or None
