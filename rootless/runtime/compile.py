@@ -209,10 +209,10 @@ def _bind(source: str, target: str, options: list[str]) -> Operation:
         elif option in _ATTR_CLEAR:
             clear |= _ATTR_CLEAR[option]
             attributes &= ~_ATTR_CLEAR[option]
-        elif (
-            option == "rw"
-        ):  # not to be cleared: what is read-only on the host stays so, and the kernel refuses (EPERM)
-            attributes &= ~_ATTR["ro"]
+        elif option == "rw":
+            attributes &= ~_ATTR[
+                "ro"
+            ]  # not cleared: what the host mounts read-only stays so, and the kernel refuses (EPERM)
         elif option in _ATTR_ATIME:
             attributes = attributes & ~_ATTR_ATIME_MASK | _ATTR_ATIME[option]
             clear |= _ATTR_ATIME_MASK
