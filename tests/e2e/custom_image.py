@@ -27,12 +27,18 @@ def tag() -> str:
     return f"docker.io/{NAME}:latest"
 
 
-def install(rl: Rl, registry: DockerRegistry) -> str:
-    """Push the image and pull it into the store of `rl`; its name."""
+def present(rl: Rl, registry: DockerRegistry) -> str:
+    """Its name, after it was put into the store of `rl` where it was not."""
+    if tag() not in rl.ok("images", "--format", "docker.io/{{.Repository}}:{{.Tag}}").split():
+        install(rl, registry)
+    return tag()
+
+
+def install(rl: Rl, registry: DockerRegistry) -> None:
+    """Push the image and pull it."""
     root = next(tar for word, tar in sample_images.root_tars().items() if word == _architecture())
     registry.push_image(NAME, "latest", [root, layer()], config=CONFIG)
     rl.ok("pull", "-q", tag())
-    return tag()
 
 
 def _architecture() -> str:

@@ -33,9 +33,7 @@ def refused(rl: Rl, *words: str) -> str:
 
 @pytest.fixture
 def custom(rl: Rl, registry: DockerRegistry) -> str:
-    if custom_image.tag() not in rl.ok("images", "--format", "docker.io/{{.Repository}}:{{.Tag}}").split():
-        custom_image.install(rl, registry)
-    return custom_image.tag()
+    return custom_image.present(rl, registry)
 
 
 @pytest.fixture
