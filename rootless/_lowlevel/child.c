@@ -155,7 +155,10 @@ int rl_child_run(const struct rl_plan *plan, int channel)
 		int failed = perform(&child, op) < 0;
 		int error = errno;
 
-		if (failed && !(op->flags & (RL_OP_OPTIONAL | RL_OP_ELSE))) {
+		/* A symlink of the image where none may be is no refusal by the host, and nothing else is tried. */
+		int fatal = !(op->flags & (RL_OP_OPTIONAL | RL_OP_ELSE)) || (error == ELOOP && op->flags & RL_OP_NO_SYMLINKS);
+
+		if (failed && fatal) {
 			rl_report(channel, RL_MSG_FAILED, RL_PHASE_CONTAINER, op->kind, index, error, NULL);
 			return 125;
 		}

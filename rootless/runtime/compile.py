@@ -154,7 +154,9 @@ def _namespaces(spec: oci.Spec) -> Iterator[Operation]:
             yield Operation(Kind.SETNS, (path,), (_namespace(namespace["type"]),))
     if "uts" in types and not types["uts"]:
         if hostname := spec.get("hostname"):
-            yield Operation(Kind.HOSTNAME, (hostname,))
+            yield Operation(
+                Kind.HOSTNAME, (hostname,), (), Flag.OPTIONAL
+            )  # Podman's seccomp policy refuses it to those nested in it
         if domainname := spec.get("domainname"):
             yield Operation(Kind.DOMAINNAME, (domainname,))
 

@@ -180,6 +180,10 @@ def failure_error(failure: _lowlevel.Failure, plan: Sequence[Operation]) -> Erro
             )
         return CannotInvoke(f"cannot run {command!r}: {why}")
     if failure.kind in (Kind.BIND, Kind.MOUNT):
+        if failure.errno == errno.ELOOP and operation.flags & Flag.NO_SYMLINKS:
+            return Error(
+                f"{operation.texts[1]!s} is a symbolic link in the image, which could show what is to be hidden"
+            )
         return HostError(
             f"cannot mount {operation.texts[0]!s} at {operation.texts[1]!s}: {why}",
             hint=_hint(operation, failure.errno),
@@ -204,6 +208,8 @@ def _hint(operation: Operation, error: int) -> str | None:
         return diagnose("seccomp", error)
     if operation.kind == Kind.MOUNT:
         return diagnose("proc" if operation.texts[2] == "proc" else "mount", error)
+    if operation.kind in (Kind.PROPAGATION, Kind.BIND, Kind.READONLY, Kind.MASK, Kind.PIVOT) and error == errno.EPERM:
+        return diagnose("mount", error)
     return None
 
 
@@ -215,4 +221,4 @@ def describe_note(failure: _lowlevel.Failure, plan: Sequence[Operation]) -> str:
             f"this host does not let a fresh {operation.texts[2]!s} be mounted ({reason(failure.errno)}): the container sees the host's own at {operation.texts[1]!s}, "
             "which shows more and isolates less; rl doctor says how to get a fresh one"
         )
-    return f"left out: {operation.describe()}: {reason(failure.errno)}"
+    return f"left out: {operation._replace(flags=0).describe()}: {reason(failure.errno)}"
