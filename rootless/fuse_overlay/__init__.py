@@ -81,9 +81,7 @@ def choose(forced: str | None, probe: Probe) -> Choice:
     if probe.fuse != 0:
         raise HostError(f"{lost}, and FUSE mounts are not possible ({reason(probe.fuse)})", hint=hint)
     if probe.fuse_overlayfs is not None and not suspect:
-        return Choice(
-            "fuse-overlayfs", f"{lost}: using fuse-overlayfs, where every file operation is several times slower", hint
-        )
+        return Choice("fuse-overlayfs", f"{lost}: using fuse-overlayfs, which is slower", hint)
     why = (
         f"fuse-overlayfs {probe.version} is said to corrupt SQLite files"
         if suspect
