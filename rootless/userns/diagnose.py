@@ -131,6 +131,11 @@ def _userns(host: Facts, error: int | None, _path: str | None) -> Remedy | None:
 
 
 def _idmap(host: Facts, _error: int | None, _path: str | None) -> Remedy | None:
+    if host.uid == 0:  # maps its own ids itself; since Linux 5.12 the id 0 takes a capability more
+        return Remedy(
+            "root without CAP_SETFCAP may not even map its own id (user_namespaces(7))",
+            "start rl as another user, or with CAP_SETUID, CAP_SETGID and CAP_SETFCAP",
+        )
     for program, path, trouble in host.newidmap:
         if path is None:
             return Remedy(f"{program} is not installed", install(host, _UIDMAP_PACKAGE, "shadow"))

@@ -57,7 +57,7 @@ def place(plan: list[Operation], kind: int) -> int:
 
 def test_the_default_container() -> None:
     assert words(plan_of()) == """\
-hostname 0123456789ab
+hostname 0123456789ab (optional)
 propagation / 0x84000
 loopback
 network [slirp4netns]
