@@ -111,6 +111,10 @@ class Paths(NamedTuple):
     def locks(self) -> str:
         return f"{self.runroot}/locks"
 
+    @property
+    def names_lock(self) -> str:
+        return f"{self.locks}/names"
+
     def layer_lock(self, chain_id: str) -> str:
         return f"{self.locks}/layer-{chain_id.rpartition(':')[2]}"
 

@@ -287,18 +287,21 @@ def holder(paths: Paths, name: str) -> str | None:
 
 
 def _free_stale(paths: Paths, name: str) -> bool:
-    """Remove a name whose container is neither there nor being made: its maker or remover was killed. True where it did."""
-    owner = holder(paths, name)
-    if owner is None:
-        return True
-    if os.path.exists(f"{paths.container(owner)}/container.json"):
-        return False
-    draft = f"{paths.tmp}/{owner}/lock"
-    if os.path.exists(draft):
-        held = lock.try_lock(draft)
-        if held is None:
+    """Remove a name whose container is neither there nor being made: its maker or remover was killed. True where it is free now."""
+    # Of two who find it stale at once, the slower would remove the name that the faster has just taken.
+    with lock.locked(paths.names_lock):
+        owner = holder(paths, name)
+        if owner is None:
+            return True
+        if os.path.exists(f"{paths.container(owner)}/container.json"):
             return False
-        os.close(held)
-    if holder(paths, name) == owner and not os.path.exists(paths.container(owner)):
+        draft = f"{paths.tmp}/{owner}/lock"
+        if os.path.exists(draft):
+            held = lock.try_lock(draft)
+            if held is None:
+                return False
+            os.close(held)
+        if os.path.exists(paths.container(owner)):
+            return False  # it was completed meanwhile
         os.unlink(paths.name(name))
-    return True
+        return True

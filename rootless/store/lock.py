@@ -6,6 +6,7 @@ Order, where more than one is held (take them downwards only):
     2. container              `<container>/lock`       a change of one container
     3. layer                  `locks/layer-<chain id>` unpacking one layer
     4. image index            `index.lock`             a change of index.json
+    5. names                  `locks/names`            freeing the name of a container that is gone
 
 Nothing holds a lock while it waits for a registry, a container or a person, except the unpacker, which holds its layer's.
 """
