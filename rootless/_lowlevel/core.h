@@ -68,7 +68,8 @@ enum rl_op_kind {
 	RL_OP_ROOT = 20,        /* text[0]: path of the root file system; RECURSIVE: bind it onto itself first */
 	RL_OP_MKDIR = 21,       /* text[0] in the root; number[0]: mode */
 	RL_OP_MOUNT = 22,       /* text: source, target in the root, type, data; number[0]: MS_* flags */
-	RL_OP_BIND = 23,        /* text: source, target in the root; number: MOUNT_ATTR_* to set, to clear, to set on all below; MS_* propagation */
+	RL_OP_BIND = 23,        /* text: source, target in the root, path of the mount namespace that has the source (none: ours);
+	                           number: MOUNT_ATTR_* to set, to clear, to set on all below; MS_* propagation */
 	RL_OP_SYMLINK = 24,     /* text: content, path in the root */
 	RL_OP_MASK = 25,        /* text[0] in the root: a file becomes /dev/null, a directory an empty tmpfs, what is missing stays so */
 	RL_OP_READONLY = 26,    /* text[0] in the root */

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -229,12 +230,35 @@ static int set_attributes(int tree, uint64_t set, uint64_t clear, uint64_t propa
 	return rl_mount_setattr(tree, "", AT_EMPTY_PATH | (recursive ? RL_AT_RECURSIVE : 0), &attr);
 }
 
+/* A clone of the mount at `path`, attached nowhere. One of another mount namespace can only be taken there (open_tree(2)); it can be attached here. */
+static int clone_tree(const char *path, const char *mount_namespace, unsigned flags)
+{
+	if (!mount_namespace)
+		return rl_open_tree(AT_FDCWD, path, flags);
+	int ours = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	if (ours < 0)
+		return -1;
+	int theirs = open(mount_namespace, O_RDONLY | O_CLOEXEC);
+	if (theirs < 0)
+		return close_keeping_errno(ours);
+	int tree = close_with(theirs, setns(theirs, CLONE_NEWNS));
+	if (tree == 0) {
+		tree = rl_open_tree(AT_FDCWD, path, flags);
+		int saved = errno;
+		if (setns(ours, CLONE_NEWNS) < 0) /* neither here nor there: nothing can go on */
+			_exit(125);
+		errno = saved;
+	}
+	return close_with(ours, tree < 0 ? -1 : 0) < 0 ? -1 : tree;
+}
+
 int rl_do_bind(struct rl_child *child, const struct rl_op *op)
 {
 	const char *source = rl_text(child->plan, op, 0);
 	struct stat status;
 
-	int tree = rl_open_tree(AT_FDCWD, source, RL_OPEN_TREE_CLONE | RL_OPEN_TREE_CLOEXEC | (op->flags & RL_OP_RECURSIVE ? RL_AT_RECURSIVE : 0));
+	int tree = clone_tree(source, rl_text(child->plan, op, 2),
+			      RL_OPEN_TREE_CLONE | RL_OPEN_TREE_CLOEXEC | (op->flags & RL_OP_RECURSIVE ? RL_AT_RECURSIVE : 0));
 	if (tree < 0)
 		return -1;
 	if (fstatat(tree, "", &status, AT_EMPTY_PATH) < 0)

@@ -282,7 +282,7 @@ def _launch(engine: Engine, made: Container, attached: Attach | None) -> native.
                 seccomp_profile=_seccomp_profile(request),
             )
             record.write(f"{directory}/config.json", compiled, durable=False)
-            plan = compiler.container_plan(compiled, _surroundings(engine, made, compiled, namespace))
+            plan = compiler.container_plan(compiled, _surroundings(engine, made, compiled, namespace, joined))
             if engine.on_plan:
                 engine.on_plan("container", plan)
             monitor.prepare(plan, compiler.clone_flags(compiled))
@@ -414,7 +414,11 @@ def _seccomp_profile(request: CreateRequest) -> Mapping[str, Any] | None:
 
 
 def _surroundings(
-    engine: Engine, made: Container, compiled: oci.Spec, namespace: enter.UserNamespace
+    engine: Engine,
+    made: Container,
+    compiled: oci.Spec,
+    namespace: enter.UserNamespace,
+    joined: Mapping[str, tuple[str, State]],
 ) -> compiler.Surroundings:
     mode = modes.parse(made.request.namespaces.network)
     network = None
@@ -428,6 +432,7 @@ def _surroundings(
         seccomp=seccomp_program(engine.paths, compiled, made.request),
         init=made.request.init,
         setgroups=namespace.setgroups,
+        shared_memory=f"/proc/{joined['ipc'][1].pid}/ns/mnt" if "ipc" in joined else None,
     )
 
 

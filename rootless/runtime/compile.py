@@ -69,11 +69,15 @@ _RLIMITS: Final = {
 """Numbers of setrlimit(2), the same on every architecture that we run on."""
 
 
+_SHM: Final = "/dev/shm"  # our own is the mount whose source is called `shm`
+
+
 class Surroundings(NamedTuple):
     """What the plan needs beyond the spec.
 
     rootfs: absolute path where the root is mounted. network: argv of the program that connects the network namespace. seccomp: a BPF program and the flags
     for seccomp(2). init: stay as process 1. setgroups: the user namespace lets groups be set. supervised: the parent waits to start it and it dies with it.
+    shared_memory: path of the mount namespace whose /dev/shm goes with the IPC namespace that is joined.
     """
 
     rootfs: str
@@ -82,6 +86,7 @@ class Surroundings(NamedTuple):
     init: bool = False
     setgroups: bool = True
     supervised: bool = True
+    shared_memory: str | None = None
 
 
 def clone_flags(spec: oci.Spec) -> int:
@@ -113,7 +118,11 @@ def container_plan(spec: oci.Spec, surroundings: Surroundings) -> list[Operation
             plan.append(Operation(Kind.NETWORK, (surroundings.network,)))
     plan.append(Operation(Kind.ROOT, (surroundings.rootfs,)))
     for mount in spec.get("mounts", ()):
-        plan += _mount(mount)
+        if surroundings.shared_memory and (mount["destination"], mount.get("source")) == (_SHM, "shm"):
+            bound = _bind(_SHM, _SHM, ["nosuid", "nodev", "noexec", "private"])
+            plan.append(bound._replace(texts=(*bound.texts, surroundings.shared_memory)))
+        else:
+            plan += _mount(mount)
     plan += _devices(linux)
     if process.get("terminal"):
         plan.append(_terminal(process, console="/dev/console"))

@@ -322,6 +322,15 @@ def test_namespaces_of_another_container(rl: Rl) -> None:
     assert "no container 'first'" in refused(rl, "--pid", "container:first", "alpine", "true")
 
 
+def test_shared_memory_goes_with_the_ipc_namespace(rl: Rl) -> None:
+    rl.ok("run", "-d", "--name", "first", "--network", "none", "--shm-size", "2m", "alpine", "sleep", "60")
+    words = ("echo shared >/dev/shm/x; df -k /dev/shm | tail -1", "--ipc", "container:first")
+    assert sh(rl, *words).split()[1] == "2048"
+    assert rl.ok("exec", "first", "cat", "/dev/shm/x") == "shared"
+    assert sh(rl, "mount | grep -c /dev/shm; ls /dev/shm", "--tmpfs", "/dev/shm", "--ipc", "container:first") == "1"
+    rl.ok("rm", "-f", "first")
+
+
 def test_a_stopped_container_cannot_be_joined(rl: Rl) -> None:
     rl.ok("create", "--name", "still", "alpine", "true")
     result = rl(*RUN, "--ipc", "container:still", "alpine", "true")
