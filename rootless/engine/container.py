@@ -143,6 +143,21 @@ def _running(state: Any) -> State | None:
     )
 
 
+def survivor(paths: Paths, container_id: str) -> tuple[int, int] | None:
+    """The pid and start time of a first process that lives though its monitor was killed; None where there is none.
+
+    The kernel ends it with its monitor, unless it has changed its user or executed a setuid program (prctl(2), PR_SET_PDEATHSIG).
+    """
+    try:
+        told: Any = record.read(f"{paths.runtime(container_id)}/state.json")
+        if told is None or told["bootId"] != boot_id() or enter.alive(told["monitorPid"], told["monitorStartTime"]):
+            return None
+        pid, start = int(told["pid"]), int(told["startTime"])
+    except (StoreError, *_NOT_WHAT_IT_SHOULD_BE):
+        return None  # whoever reads the state says so
+    return (pid, start) if enter.alive(pid, start) else None
+
+
 def _ended(exit: Any) -> State:
     return State("exited", started_at=exit["startedAt"], finished_at=exit["finishedAt"], exit_code=exit["exitCode"])
 

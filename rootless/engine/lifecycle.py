@@ -230,6 +230,7 @@ def _launch(engine: Engine, made: Container, attached: Attach | None) -> native.
     with _namespace(engine, joined) as namespace:
         if namespace.notice:
             engine.note(namespace.notice)
+        _end_survivor(paths, made.id)
         _remove_runtime(runtime)
         os.mkdir(runtime, 0o700)
         mounting = rootfs.mounting(paths, made)
@@ -549,6 +550,7 @@ def remove(engine: Engine, container_id: str, *, force: bool = False, volumes: b
                     hint=f"rl stop {container_id[:12]}, or rl rm --force {container_id[:12]}",
                 )
             _kill_and_wait(paths, container_id)
+        _end_survivor(paths, container_id)
         try:
             made: Container | None = container.load(paths, container_id)
         except NotFound:
@@ -574,6 +576,28 @@ def remove(engine: Engine, container_id: str, *, force: bool = False, volumes: b
 
         for name in _anonymous_volumes(made):
             volume.remove(paths, name)
+
+
+def _end_survivor(paths: Paths, container_id: str) -> None:
+    """Kill a process of the container that nobody logs or reaps any more, before its files are used again or go."""
+    found = container.survivor(paths, container_id)
+    if found is None:
+        return
+    pid, start_time = found
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        with enter.of_process(pid, start_time) as namespace:  # whose root may signal it; we may not where it has another user
+            enter.inside(namespace, lambda: signal.pidfd_send_signal(pidfd, signal.SIGKILL))
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        poller.poll(10_000)
+    except OSError as error:
+        raise HostError(f"cannot end process {pid} of the container: {reason(error)}") from error
+    finally:
+        os.close(pidfd)
 
 
 def _kill_and_wait(paths: Paths, container_id: str) -> None:
