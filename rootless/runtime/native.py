@@ -92,10 +92,10 @@ class Monitor:
         """Leave the container to its monitor."""
         os.close(self.socket)
 
-    def wait(self) -> None:
-        """Close the socket and wait until the monitor has cleaned up and is gone."""
+    def wait(self) -> int:
+        """Close the socket and wait until the monitor has cleaned up and is gone. Its own exit code: 0, or 125 for an attempt that failed."""
         self._finished = True
-        self._core.wait()
+        return self._core.wait()
 
     def abort(self) -> None:
         """Give the attempt up: the monitor ends what it has begun, removes what it has made, and is gone when this returns."""
