@@ -149,6 +149,11 @@ def in_namespace(*command: str) -> None:
     subprocess.run(["unshare", "--user", "--map-root-user", "--map-auto", "--", *command], check=True)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("alpine") and not sample_images.alpine_archives():
+        pytest.skip("wants programs of Alpine's busybox, and its root file system is not there")
+
+
 FAILED = pytest.StashKey[bool]()
 
 

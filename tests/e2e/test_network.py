@@ -76,6 +76,7 @@ def hosts(rl: Rl, *options: str) -> dict[str, list[str]]:
 # ---- the default network
 
 
+@pytest.mark.alpine
 def test_addresses_and_routes(rl: Rl) -> None:
     text = sh(rl, "ip -4 -o addr; ip route; cat /sys/class/net/tap0/mtu; ping -c 1 -W 5 10.0.2.2 | grep -c ttl=")
     assert "inet 10.0.2.100/24" in text and "inet 127.0.0.1/8" in text
@@ -229,6 +230,7 @@ def test_a_published_range(rl: Rl) -> None:
     rl.ok("rm", "-f", "range")
 
 
+@pytest.mark.alpine
 def test_published_udp(rl: Rl) -> None:
     """To a client on the host's loopback it can answer only with that open; the user is told so."""
     port = free_port(socket.SOCK_DGRAM)

@@ -163,6 +163,7 @@ def test_a_read_only_root(driver_rl: Rl) -> None:
 # ---- hosts that give less
 
 
+@pytest.mark.alpine
 def test_without_subordinate_ids(fresh_rl: Rl, tmp_path: Path) -> None:
     """Where newuidmap cannot be found, as where no ids are given: one id, and a notice of what that costs."""
     for program in ("sh", "fuse-overlayfs"):
@@ -186,6 +187,7 @@ def test_without_subordinate_ids(fresh_rl: Rl, tmp_path: Path) -> None:
     poor.ok("rmi", "alpine")
 
 
+@pytest.mark.alpine
 def test_started_by_root_of_a_user_namespace(driver_rl: Rl) -> None:
     inside = driver_rl.launched_by("unshare", "--map-root-user", "--map-auto", "--")
     script = "cat /proc/self/uid_map | wc -l; touch /x; chown 5:6 /x; stat -c %u:%g /x; ping -c 1 -W 5 10.0.2.2 >/dev/null && echo connected"

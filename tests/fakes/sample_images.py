@@ -16,6 +16,7 @@ from .docker_registry import DockerRegistry
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}  # Go's word: the kernel's
+ELF_MACHINES = {"amd64": 62, "arm64": 183}  # e_machine, elf(5)
 CONFIG = {"Cmd": ["/bin/sh"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}
 
 
@@ -30,30 +31,37 @@ def push(registry: DockerRegistry, repository: str, tags: list[str]) -> None:
         registry.push_manifest(repository, tag, index)
 
 
-def root_tars() -> dict[str, bytes]:
-    """{architecture: root file system as a tar}, for both architectures. The folder is RL_TEST_IMAGES, else beside the checkout."""
+def alpine_archives() -> dict[str, Path]:
+    """{architecture: archive} for both architectures, or nothing. The folder is RL_TEST_IMAGES, else beside the checkout."""
     folder = Path(os.environ.get("RL_TEST_IMAGES") or REPOSITORY.parent / "shared" / "images")
     found = {word: sorted(folder.glob(f"alpine-*-{kernel}.tar.gz")) for word, kernel in ARCHITECTURES.items()}
-    if all(found.values()):
-        return {word: gzip.decompress(paths[-1].read_bytes()) for word, paths in found.items()}
+    return {word: paths[-1] for word, paths in found.items()} if all(found.values()) else {}
+
+
+def root_tars() -> dict[str, bytes]:
+    """{architecture: root file system as a tar}, for both architectures."""
+    if found := alpine_archives():
+        return {word: gzip.decompress(path.read_bytes()) for word, path in found.items()}
     return {word: busybox_root(word) for word in ARCHITECTURES}
 
 
 def busybox_root(architecture: str) -> bytes:
-    """A root of Debian's busybox-static. For another architecture than ours it is only there to be chosen against."""
+    """A root of Debian's busybox-static. For another architecture than ours, its programs are marked as that one's: they do not run here."""
     busybox = shutil.which("busybox")
     assert busybox, "busybox-static is not installed"
     applets = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True).stdout.split()
     buffer = io.BytesIO()
     files = {
-        "etc/group": "root:x:0:root\nnobody:x:65534:\n",
+        "etc/group": "root:x:0:root\ndaemon:x:2:root,daemon\nnobody:x:65534:\n",
         "etc/os-release": f"ID=busybox\nARCHITECTURE={architecture}\n",
         "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     }
+    program = bytearray(Path(busybox).read_bytes())
+    program[18:20] = ELF_MACHINES[architecture].to_bytes(2, "little")
     with tarfile.open(fileobj=buffer, mode="w") as archive:  # each directory is followed by what lies in it
         _add(archive, ".", tarfile.DIRTYPE, 0o755)
         _add(archive, "bin", tarfile.DIRTYPE, 0o755)
-        _add(archive, "bin/busybox", tarfile.REGTYPE, 0o755, Path(busybox).read_bytes())
+        _add(archive, "bin/busybox", tarfile.REGTYPE, 0o755, bytes(program))
         for applet in applets:
             if applet != "busybox":
                 _add(archive, f"bin/{applet}", tarfile.SYMTYPE, 0o777, link="busybox")
