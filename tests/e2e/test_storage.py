@@ -163,7 +163,6 @@ def test_a_read_only_root(driver_rl: Rl) -> None:
 # ---- hosts that give less
 
 
-@pytest.mark.alpine
 def test_without_subordinate_ids(fresh_rl: Rl, tmp_path: Path) -> None:
     """Where newuidmap cannot be found, as where no ids are given: one id, and a notice of what that costs."""
     for program in ("sh", "fuse-overlayfs"):

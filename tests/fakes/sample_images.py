@@ -55,6 +55,7 @@ def busybox_root(architecture: str) -> bytes:
         "etc/group": "root:x:0:root\ndaemon:x:2:root,daemon\nnobody:x:65534:\n",
         "etc/os-release": f"ID=busybox\nARCHITECTURE={architecture}\n",
         "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+        "etc/shadow": "root:*::0:::::\n",
     }
     program = bytearray(Path(busybox).read_bytes())
     program[18:20] = ELF_MACHINES[architecture].to_bytes(2, "little")
