@@ -58,9 +58,15 @@ def _moment(option: str, word: str | None) -> str | None:
     if word is None:
         return None
     try:
-        seconds = time.time() - _span(word) if word[-1:] in _UNITS else _absolute(word)
-        whole = int(seconds // 1)
-        return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((seconds - whole) * 1e9):09}Z"
+        if word[-1:] in _UNITS:
+            seconds, nanoseconds = divmod(time.time_ns() - int(_span(word) * 1e9), 1_000_000_000)
+        else:
+            before, _, after = word.partition(".")
+            zone = after.lstrip("0123456789")
+            seconds = int(_absolute(before + zone))
+            # Kept out of the float, which has no room for it: the time of a record, given back to us, is that record's.
+            nanoseconds = int(f"{after.removesuffix(zone):0<9.9}")
+        return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09}Z"
     except (ValueError, OverflowError, OSError):
         raise UsageError(
             f"invalid value {word!r} for {option}",
@@ -69,7 +75,7 @@ def _moment(option: str, word: str | None) -> str | None:
 
 
 def _absolute(word: str) -> float:
-    return float(word) if word.replace(".", "", 1).isdecimal() else parse_time(word)
+    return float(word) if word.isdecimal() else parse_time(word)
 
 
 def _span(word: str) -> float:
