@@ -32,7 +32,7 @@ def probe(userns: int, directory: str) -> Probe:
 
 def attempt(userns: int, directory: str, mount: Callable[[Overlay], None]) -> int:
     """Mount an overlay in a new directory of `directory` and use it. Returns 0, or the errno of what failed first."""
-    name = f"probe-{os.getpid()}"
+    name = f"probe-{os.urandom(6).hex()}"  # not by our pid: in a container it is often that of one who was killed here
     os.mkdir(f"{directory}/{name}", 0o700)
     pid = os.fork()
     if pid == 0:
