@@ -55,7 +55,7 @@ enum rl_op_kind {
 	RL_OP_MONITOR = 1,  /* text: container directory, runtime directory, log (none: no log), name of the process; flags STDIN TERMINAL */
 	RL_OP_OVERLAY = 2,  /* mount a kernel overlay. text: target, options but for the directories; text[3]: lowers, topmost first, then upper and work (list) */
 	RL_OP_LIKE = 6,     /* text: pattern, target: give the directory target the owner and mode of pattern */
-	RL_OP_HELPER = 3,   /* run a program that mounts the root and exits 0. text[0]: argv (list) */
+	RL_OP_HELPER = 3,   /* run a program that mounts the root. text: argv (list), target; number[0] 0: it exits 0 when the mount serves, 1: it stays, and the mount appears */
 	RL_OP_REMOVE = 5,   /* at its end, remove the container. text: its directory, where it goes before its tree is removed, its name's link,
 	                       a list of further trees to remove */
 	RL_OP_NETWORK = 4,  /* start user-mode networking. text[0]: argv (list); it gets the netns at 5, ready at 6, exit at 7 */

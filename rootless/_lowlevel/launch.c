@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -118,6 +119,7 @@ pid_t rl_start_helper(char *const argv[], int directory, const int *extra, int *
 
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 		if (directory >= 0 && fchdir(directory) < 0)
 			_exit(125);
 		/* First out of the way of the numbers that they shall have (not farther: the limit of open files may be low), then there. */

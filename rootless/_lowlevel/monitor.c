@@ -19,7 +19,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "launch.h"
@@ -31,6 +33,7 @@
 #include "tree.h"
 
 #define EXIT_FAILED 125
+#define FUSE_SUPER_MAGIC 0x65735546
 #define MAX_DIRECTORIES 502 /* of an overlay: the kernel stacks 500 layers at the most (OVL_MAX_STACK); with upper and work */
 
 struct monitor {
@@ -102,11 +105,33 @@ out:;
 	return result;
 }
 
-/* Run a program to its end; it succeeded when it left with 0. What it said is in `text`. */
+/* Wait for a helper: until it has left with 0, or (`target`) until a FUSE file system has appeared there while it runs. 0, or -1 once it has failed. */
+static int await_mount(pid_t pid, const char *target)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+	int status;
+
+	for (;;) {
+		struct statfs found;
+		pid_t ended = waitpid(pid, &status, target ? WNOHANG : 0);
+		if (ended < 0 && errno == EINTR)
+			continue;
+		if (ended != 0) {
+			int left = ended == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+			errno = left == 127 ? ENOENT : EIO;
+			return left == 0 && !target ? 0 : -1;
+		}
+		if (target && statfs(target, &found) == 0 && found.f_type == FUSE_SUPER_MAGIC)
+			return 0;
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* Have a program mount the root. What it said when it failed is in `text`. */
 static int run_helper(const struct rl_plan *plan, const struct rl_op *op, char *text, size_t size)
 {
 	char **argv = rl_list(plan, op, 0);
-	int diagnostics, status;
+	int diagnostics;
 
 	if (!argv)
 		return -1;
@@ -114,13 +139,12 @@ static int run_helper(const struct rl_plan *plan, const struct rl_op *op, char *
 	free(argv);
 	if (pid < 0)
 		return -1;
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-		return 0; /* `diagnostics` stays open for the daemon that it left: a write to a closed pipe would kill it */
+	if (await_mount(pid, op->number[0] ? rl_text(plan, op, 1) : NULL) == 0)
+		return 0; /* `diagnostics` stays open for the server: a write to a closed pipe would kill it */
+	int saved = errno;
 	rl_read_diagnostics(diagnostics, text, size);
 	close(diagnostics);
-	errno = WIFEXITED(status) && WEXITSTATUS(status) == 127 ? ENOENT : EIO;
+	errno = saved;
 	return -1;
 }
 

@@ -65,6 +65,7 @@ def mounting(paths: Paths, container: Container) -> list[Operation]:
     like = [Operation(Kind.LIKE, (lower[0], overlay.upper))] if lower else []
     helper = fuse_overlay.helper_argv(overlay)
     if helper is not None:
-        return [*like, Operation(Kind.HELPER, (helper,))]
+        stays = int(overlay.driver == "fuse-overlayfs")
+        return [*like, Operation(Kind.HELPER, (helper, overlay.target), (stays,))]
     directories = (*lower, overlay.upper, overlay.work)
     return [*like, Operation(Kind.OVERLAY, (overlay.target, fuse_overlay.kernel_options(overlay), None, directories))]

@@ -134,11 +134,13 @@ def mount_options(overlay: Overlay) -> str:
 
 
 def helper_argv(overlay: Overlay, *, fuse_overlayfs: str = "fuse-overlayfs") -> tuple[str, ...] | None:
-    """The program that mounts this, exits 0 once it serves, and says in one line why it could not; None for the kernel's overlay."""
+    """The program that mounts this and says in one line why it could not; None for the kernel's overlay. Ours exits 0 once its server serves (which ends with its
+    mount, or its namespace); fuse-overlayfs stays, and serves from when the mount is there."""
     if overlay.driver == "overlay":
         return None
     if overlay.driver == "fuse-overlayfs":
-        return (fuse_overlayfs, "-o", _fuse_overlayfs_options(overlay), overlay.target)
+        # In the foreground, a child of the monitor: as a daemon it would outlive a monitor that is killed, with a mount namespace that only it holds.
+        return (fuse_overlayfs, "-f", "-o", _fuse_overlayfs_options(overlay), overlay.target)
     words = [word for layer in overlay.lower for word in ("--lower", layer)]
     if not overlay.read_only:
         words += ["--upper", overlay.upper, "--work", overlay.work, *(["--volatile"] if overlay.volatile else [])]

@@ -107,7 +107,15 @@ def mount(overlay: Overlay) -> None:
             number = ctypes.get_errno()
             raise OSError(number, f"mount overlay: {os.strerror(number)}")
         return
-    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, timeout=30)
+    if overlay.driver != "fuse-overlayfs":
+        subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, timeout=30)
+        return
+    server = subprocess.Popen(argv, stdin=subprocess.DEVNULL)  # stays; the kernel's table says when it serves
+    deadline = time.monotonic() + 30
+    while overlay.target not in Path("/proc/self/mounts").read_text().split():
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise OSError(errno.EIO, f"fuse-overlayfs did not mount {overlay.target}: {server.returncode}")
+        time.sleep(0.001)
 
 
 def holders(path: Path) -> str:

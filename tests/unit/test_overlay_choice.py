@@ -69,9 +69,9 @@ def test_kernel_options() -> None:
 
 def test_fuse_overlayfs() -> None:
     argv = fuse_overlay.helper_argv(overlay("fuse-overlayfs", "/a,b", "/c\\d"), fuse_overlayfs="/opt/f")
-    assert argv == ("/opt/f", "-o", r"lowerdir=/a\,b:/c\\d,upperdir=/c/upper,workdir=/c/work", "/c/rootfs")
+    assert argv == ("/opt/f", "-f", "-o", r"lowerdir=/a\,b:/c\\d,upperdir=/c/upper,workdir=/c/work", "/c/rootfs")
     assert fuse_overlay.helper_argv(overlay("fuse-overlayfs", read_only=True)) == (
-        *("fuse-overlayfs", "-o", "lowerdir=/l2:/l1,ro", "/c/rootfs"),
+        *("fuse-overlayfs", "-f", "-o", "lowerdir=/l2:/l1,ro", "/c/rootfs"),
     )
     with pytest.raises(HostError, match="has a colon"):
         fuse_overlay.helper_argv(overlay("fuse-overlayfs", "/a:b"))
