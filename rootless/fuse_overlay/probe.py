@@ -32,29 +32,27 @@ def probe(userns: int, directory: str) -> Probe:
 
 def attempt(userns: int, directory: str, mount: Callable[[Overlay], None]) -> int:
     """Mount an overlay in a new directory of `directory` and use it. Returns 0, or the errno of what failed first."""
-    name = f"probe-{os.urandom(6).hex()}"  # not by our pid: in a container it is often that of one who was killed here
-    os.mkdir(f"{directory}/{name}", 0o700)
+    place = f"{directory}/probe-{os.urandom(6).hex()}"  # not by our pid: in a container it is often that of one who was killed here
     pid = os.fork()
-    if pid == 0:
+    if pid == 0:  # all that is made is its, so that nothing stays where its parent is killed meanwhile
         number = errno.EIO
         try:
             _lowlevel.enter_userns(userns, mount_namespace=True)
             _check(_libc.mount(None, b"/", None, 1 << 14 | 1 << 18, None))  # MS_REC | MS_PRIVATE: nothing travels back
+            os.mkdir(place, 0o700)
             try:
-                _use(f"{directory}/{name}", mount)
+                _use(place, mount)
             finally:  # here, as the kernel made a work directory that only root of the namespace can enter
-                for entry in os.listdir(f"{directory}/{name}"):
-                    _libc.umount2(
-                        os.fsencode(f"{directory}/{name}/{entry}"), 2
-                    )  # MNT_DETACH, where something is still mounted
-                    _remove(f"{directory}/{name}", entry)
+                for entry in os.listdir(place):
+                    _libc.umount2(os.fsencode(f"{place}/{entry}"), 2)  # MNT_DETACH, where something is still mounted
+                    _remove(place, entry)
+                os.rmdir(place)
             number = 0
         except OSError as error:
             number = error.errno or errno.EIO
         finally:
             os._exit(number)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    os.rmdir(f"{directory}/{name}")
     return status if status >= 0 else errno.EIO
 
 
