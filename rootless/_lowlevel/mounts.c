@@ -270,6 +270,12 @@ int rl_do_bind(struct rl_child *child, const struct rl_op *op)
 	int target = open_target(child, op, S_ISDIR(status.st_mode));
 	if (target < 0)
 		return close_keeping_errno(tree);
+	struct stat place;
+	if (fstatat(target, "", &place, AT_EMPTY_PATH) == 0 && !S_ISDIR(place.st_mode) != !S_ISDIR(status.st_mode)) {
+		errno = S_ISDIR(place.st_mode) ? EISDIR : ENOTDIR; /* the kernel's EINVAL says less */
+		close_keeping_errno(target);
+		return close_keeping_errno(tree);
+	}
 	int moved = rl_move_mount(tree, "", target, "", RL_MOVE_MOUNT_F_EMPTY_PATH | RL_MOVE_MOUNT_T_EMPTY_PATH);
 	return close_with(tree, close_with(target, moved));
 }

@@ -104,9 +104,9 @@ def create(engine: Engine, request: CreateRequest) -> Container:
         with lock.locked(paths.image_index_lock, shared=True):
             if not all(map(os.path.isdir, stored.layer_dirs)):
                 raise Conflict(f"the image {request.image} was removed meanwhile", hint="try again")
+            if request.cidfile:
+                _write(request.cidfile, container_id, "--cidfile", mode="x")
             draft.commit(made, durable=not request.remove)
-    if request.cidfile:
-        _write(request.cidfile, container_id, "--cidfile", mode="x")
     return made
 
 
@@ -119,7 +119,10 @@ def now() -> str:
 def _published(
     engine: Engine, request: CreateRequest, config: Mapping[str, Any], mode: modes.NetworkMode
 ) -> tuple[Any, ...]:
-    if mode.kind != "slirp4netns" or not (request.ports or request.publish_all):
+    if not (request.ports or request.publish_all):
+        return ()
+    if mode.kind != "slirp4netns":
+        engine.note(f"no port is published: the network {request.namespaces.network} has none of its own to publish")
         return ()
     from ..network import hostports
     from ..network.ports import PublishedPort, parse_expose
@@ -308,9 +311,14 @@ def container_user(
         return users.resolve(root, wanted, open_in_root=_lowlevel.open_in_root, groups=groups)
 
     try:
-        return look()
-    except PermissionError:
-        return enter.inside(namespace, look)
+        try:
+            return look()
+        except PermissionError:
+            return enter.inside(namespace, look)
+    except OSError as error:
+        raise HostError(
+            f"cannot read the users of the container: {reason(error)}", hint=enter.diagnose("mount", error.errno)
+        ) from error
 
 
 def _remove_runtime(runtime: str) -> None:
@@ -589,7 +597,9 @@ def _end_survivor(paths: Paths, container_id: str) -> None:
     except ProcessLookupError:
         return
     try:
-        with enter.of_process(pid, start_time) as namespace:  # whose root may signal it; we may not where it has another user
+        with enter.of_process(
+            pid, start_time
+        ) as namespace:  # whose root may signal it; we may not where it has another user
             enter.inside(namespace, lambda: signal.pidfd_send_signal(pidfd, signal.SIGKILL))
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)

@@ -179,6 +179,8 @@ def failure_error(failure: _lowlevel.Failure, plan: Sequence[Operation]) -> Erro
                 hint="is it installed in the image, and in PATH?",
             )
         return CannotInvoke(f"cannot run {command!r}: {why}")
+    if failure.kind == Kind.SETNS:
+        return HostError(f"cannot join the namespace {operation.texts[0]!s}: {why}")
     if failure.kind in (Kind.BIND, Kind.MOUNT):
         if failure.errno == errno.ELOOP and operation.flags & Flag.NO_SYMLINKS:
             return Error(
@@ -198,6 +200,9 @@ def failure_error(failure: _lowlevel.Failure, plan: Sequence[Operation]) -> Erro
     return HostError(f"cannot {operation.describe()}: {why}", hint=_hint(operation, failure.errno))
 
 
+_MOUNTS = (Kind.PROPAGATION, Kind.BIND, Kind.READONLY, Kind.MASK, Kind.PIVOT)
+
+
 def _hint(operation: Operation, error: int) -> str | None:
     """The doctor's words for an operation that depends on the host."""
     if operation.kind == Kind.OVERLAY:
@@ -208,7 +213,7 @@ def _hint(operation: Operation, error: int) -> str | None:
         return diagnose("seccomp", error)
     if operation.kind == Kind.MOUNT:
         return diagnose("proc" if operation.texts[2] == "proc" else "mount", error)
-    if operation.kind in (Kind.PROPAGATION, Kind.BIND, Kind.READONLY, Kind.MASK, Kind.PIVOT) and error == errno.EPERM:
+    if error == errno.ENOSYS or (error == errno.EPERM and operation.kind in _MOUNTS):
         return diagnose("mount", error)
     return None
 

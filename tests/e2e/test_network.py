@@ -177,6 +177,7 @@ def test_the_network_of_the_host(rl: Rl) -> None:
             os.uname().nodename,
         ]
     assert set(sh(rl, "ls /sys/class/net", "--network", "host").split()) == set(os.listdir("/sys/class/net"))
+    assert "no port is published" in rl("run", "--rm", "--network", "host", "-p", "8080:80", "alpine", "true").err
     result = rl("run", "--rm", "--network", "host", "alpine", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
     assert result.code != 0
 

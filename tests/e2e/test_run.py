@@ -243,6 +243,13 @@ def test_mount_forms(rl: Rl, volume: str, tmp_path: Path) -> None:
     assert table["/four"][0] == "tmpfs" and {"size=1024k", "mode=1770"} <= options["/four"]
 
 
+def test_a_file_is_not_mounted_over_a_directory(rl: Rl) -> None:
+    assert refused(rl, "-v", "/etc/passwd:/etc", "alpine", "true") == "cannot mount /etc/passwd at /etc: is a directory"
+    assert (
+        refused(rl, "-v", "/etc:/etc/passwd", "alpine", "true") == "cannot mount /etc at /etc/passwd: not a directory"
+    )
+
+
 def test_tmpfs(rl: Rl) -> None:
     line = sh(
         rl,
@@ -421,6 +428,7 @@ def test_cidfile_and_pidfile(rl: Rl, tmp_path: Path) -> None:
     result = rl(*RUN, *words, "alpine", "true")
     assert result.code == 125 and f"the --cidfile {cid} exists" in result.err
     rl.ok("rm", "-f", made)
+    assert "cannot write --cidfile" in refused(rl, "--cidfile", f"{tmp_path}/no/cid", "alpine", "true")
 
 
 def test_stop_signal(rl: Rl) -> None:
