@@ -370,6 +370,11 @@ def _unpacked(paths: Paths, image: StoredImage, on_event: OnEvent | None) -> Sto
 
         if not subid.ranges("uid", uid=os.getuid(), user=_user()):
             return image
+        from ..userns import enter
+
+        with enter.acquire(paths) as namespace:  # the ids are there, but perhaps nothing that may map them
+            if namespace.single_id:
+                return image
     from ..image import events
     from ..image.layer import layers_of
     from ..image.transfer import Transfer
