@@ -547,6 +547,8 @@ static int abandon(struct monitor *monitor)
 	}
 	end_helpers(monitor);
 	let_go(monitor);
+	/* Nothing else of it is needed any more, and what has failed may be the limit of open files. */
+	(void)rl_close_range(RL_FD_FIRST, ~0U, 0);
 	if (monitor->removal && hide_container(monitor))
 		bury_container(monitor);
 	return EXIT_FAILED;

@@ -577,13 +577,26 @@ def remove(engine: Engine, container_id: str, *, force: bool = False, volumes: b
         if made is not None and container.holder(paths, made.name) == container_id:
             os.unlink(paths.name(made.name))
         _remove_runtime(paths.runtime(container_id))
-        with enter.acquire(paths) as namespace:
-            _lowlevel.remove_tree(userns=namespace.fd, path=grave)
+        if not _remove_unused(grave):
+            with enter.acquire(paths) as namespace:
+                _lowlevel.remove_tree(userns=namespace.fd, path=grave)
     if made is not None and made.volumes and (volumes or made.request.remove):
         from . import volume
 
         for name in _anonymous_volumes(made):
             volume.remove(paths, name)
+
+
+def _remove_unused(directory: str) -> bool:
+    """Remove the directory of a container that nothing was written in, also where no namespace can be made. False where there is more in it."""
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.is_file(follow_symlinks=False))
+        for entry in entries:  # the directories first: where one is not empty, all the rest is still there
+            (os.rmdir if entry.is_dir(follow_symlinks=False) else os.unlink)(entry.path)
+        os.rmdir(directory)
+    except OSError:
+        return False
+    return True
 
 
 def _end_survivor(paths: Paths, container_id: str) -> None:

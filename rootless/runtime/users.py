@@ -6,6 +6,7 @@ callable that the caller gives (`_lowlevel.open_in_root`: openat2(2), RESOLVE_IN
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +39,7 @@ def resolve(root: int, user: str, *, open_in_root: OpenInRoot, groups: Iterable[
     """Docker's rules for `user` (empty, `uid`, `name`, each with `:gid` or `:group`) and the names or numbers of --group-add.
 
     root: descriptor of the container's root directory. A name is looked up before a number is taken as one. A number that passwd does not
-    have has gid 0, HOME / and no further groups; a user whose group is given has no groups but those. UsageError where a name is unknown,
+    have has gid 0, HOME / and no further groups; a user whose group is given has no groups but those. UsageError where a name is unknown, OSError (ENOSYS) where openat2(2) is missing,
     PermissionError where the files may only be read from inside the container's user namespace.
     """
     name, _, wanted_group = user.partition(":")
@@ -121,6 +122,8 @@ def _lines(root: int, path: str, open_in_root: OpenInRoot) -> Iterator[str]:
     except PermissionError:
         raise  # the caller may ask again from inside the user namespace
     except OSError as error:
+        if error.errno == errno.ENOSYS:
+            raise  # nothing of the container's: the kernel, or a filter, lacks openat2(2)
         raise UsageError(f"cannot read {path} of the container: {reason(error)}") from error
     try:
         if not stat.S_ISREG(os.fstat(found).st_mode):

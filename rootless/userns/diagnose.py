@@ -176,7 +176,9 @@ def _proc(host: Facts, error: int | None, _path: str | None) -> Remedy | None:
     return _mount(host, error, None)
 
 
-def _mount(host: Facts, _error: int | None, _path: str | None) -> Remedy | None:
+def _mount(host: Facts, error: int | None, _path: str | None) -> Remedy | None:
+    if error == errno.ENOSYS and not host.seccomp_filtered:
+        return Remedy("rl needs Linux 5.12", "boot a newer kernel")
     if host.apparmor_restricts:
         return _userns(host, None, None)
     if host.seccomp_filtered:
