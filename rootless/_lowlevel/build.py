@@ -32,6 +32,12 @@ PROGRAM_SOURCES = (
     *CHILD_SOURCES,
     "files.c",
     "unpack.c",
+    "tar.c",
+    "pax.c",
+    "blocks.c",
+    "whiteouts.c",
+    "beneath.c",
+    "finish.c",
     "pack.c",
     "tree.c",
 )

@@ -1,4 +1,4 @@
-/* unpack_driver.c: unpack.c, pack.c and tree.c as a command, for tests: linked with them under ASan and UBSan.
+/* unpack_driver.c: the C core's unpack, pack and remove as a command, for tests: linked with them under ASan and UBSan.
  *
  *   unpack_driver unpack DIRECTORY [single] [whiteout-files] [durable] [no-openat2] <tar     the result, a JSON object, to standard output
  *   unpack_driver pack DIRECTORY >tar                                                       to standard error

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 LOWLEVEL = HERE.parent.parent / "rootless" / "_lowlevel"
-SOURCES = [str(HERE / "unpack_driver.c"), *(str(LOWLEVEL / name) for name in ("unpack.c", "pack.c", "tree.c"))]
+UNPACK = ("unpack.c", "tar.c", "pax.c", "blocks.c", "whiteouts.c", "beneath.c", "finish.c")
+SOURCES = [str(HERE / "unpack_driver.c"), *(str(LOWLEVEL / name) for name in (*UNPACK, "pack.c", "tree.c"))]
 STRICT = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", f"-I{LOWLEVEL}"]
 SANITIZED = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
