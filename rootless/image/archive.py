@@ -249,6 +249,8 @@ class _Headers:
 class _Blobs:
     """Files as a source of blobs. names: digest -> name of the file, where it is not that of an image layout."""
 
+    remote = False
+
     def __init__(self, files: _Files, names: dict[str, str] | None = None) -> None:
         self._files = files
         self._names = names or {}

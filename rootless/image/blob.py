@@ -23,7 +23,9 @@ _POLL = 0.05  # seconds between looks at a lock that another holds: flock(2) can
 
 
 class Source(Protocol):
-    """Where blobs come from: a registry, an archive, another layout. Used by several threads at once."""
+    """Where blobs come from: a registry, an archive, another layout. Used by several threads at once. remote: reading is downloading."""
+
+    remote: bool
 
     def read(self, descriptor: Descriptor, offset: int) -> Iterator[bytes]:
         """The bytes of a blob from `offset` on, to its end. ContentMismatch where the source itself knows that it has something else."""

@@ -11,6 +11,7 @@ of each other: an overlay's layer is the difference alone.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import queue
@@ -28,6 +29,7 @@ from ..oci.descriptor import Descriptor
 from ..oci.image import ImageConfig, Manifest
 from ..paths import Paths
 from ..store import lock, record
+from ..userns import diagnose
 from ..userns.enter import UserNamespace
 from . import compression, events
 from .blob import CHUNK, Cancelled, ContentMismatch, PartialBlob, Source, claimed
@@ -116,7 +118,8 @@ def _make_present(context: Context, layer: Layer) -> None:
 def _make(context: Context, layer: Layer, partial: PartialBlob | None, *, unpack: bool) -> None:
     descriptor = layer.descriptor
     resumed = partial.length if partial is not None else 0
-    phase: events.Phase = "unpack" if partial is None or resumed == descriptor.size else "download"
+    local = partial is None or resumed == descriptor.size or not (context.source and context.source.remote)
+    phase: events.Phase = "unpack" if local else "download"
     context.on_event(events.LayerStarted(descriptor.digest, descriptor.size, phase, resumed))
     with closing(_watched(context, descriptor, phase, _chunks(context, layer, partial))) as chunks:
         if unpack:
@@ -307,7 +310,9 @@ class _Core:
         os.close(self._writer)
         try:
             self._counts = self._worker.wait()
-        except HostError:
+        except HostError as error:
+            if error.number == errno.EINVAL:  # chown(2): an owner that the id map does not hold
+                error.hint = f"more subordinate ids: {diagnose.add_subids(diagnose.facts())}"
             raise
         except Error as error:  # the archive is at fault
             raise ContentMismatch(error.message, context=error.context, hint=error.hint) from error

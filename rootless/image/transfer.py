@@ -236,6 +236,8 @@ class _Crew:
 class _Remote:
     """A repository as a source: a connection that breaks is made again from where it broke, for as long as each brings something."""
 
+    remote = True
+
     def __init__(self, repository: registry.Repository, transfer: Transfer) -> None:
         self._repository = repository
         self._transfer = transfer
