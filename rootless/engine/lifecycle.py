@@ -401,16 +401,23 @@ def _write_files(engine: Engine, made: Container, host_name: str) -> spec.Bundle
             _HOSTNAME: f"{name}\n",
         }
         for file, text in texts.items():
-            # Readable by every user inside; written in place, because a running container has them mounted.
-            descriptor = os.open(
-                f"{directory}/{file}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
-            )
-            try:
-                os.fchmod(descriptor, 0o644)
-                os.write(descriptor, text.encode())
-            finally:
-                os.close(descriptor)
+            _replace_text(f"{directory}/{file}", text)
     return spec.BundleFiles(f"{directory}/{_RESOLV}", f"{directory}/{_HOSTS}", f"{directory}/{_HOSTNAME}")
+
+
+def _replace_text(path: str, text: str) -> None:
+    """A new file each time, readable by every user inside: root of the container may have given the old one to another owner."""
+    try:
+        if os.path.lexists(path):
+            os.unlink(path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            os.fchmod(descriptor, 0o644)
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {reason(error)}") from error
 
 
 def _seccomp_profile(request: CreateRequest) -> Mapping[str, Any] | None:
@@ -498,8 +505,13 @@ def stop(engine: Engine, container_id: str, *, timeout: int | None = None) -> No
                 return
             connection.signal(signal.SIGKILL)
             _ends_within(connection.socket, None)
-    except Conflict:
-        return  # it does not run, or ended while we asked
+    except Conflict as error:
+        # It does not run, or ended while we asked; unless the monitor had no place for us.
+        if container.state(engine.paths, container_id).running:
+            raise HostError(
+                f"the monitor of {made.name} takes no more connections",
+                hint="end some of those that follow its logs or wait for it",
+            ) from error
 
 
 def _image_stop_signal(made: Container) -> int:
