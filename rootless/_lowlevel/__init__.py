@@ -60,7 +60,9 @@ SETUP_STEPS: Final = {
     11: "unpack a layer",
     12: "remove a tree",
     13: "pack a tree",
+    14: "read an archive",
 }
+SETUP_ARCHIVE: Final = 14
 
 STDIN: Final = 0
 STDOUT: Final = 1
@@ -191,7 +193,7 @@ class Worker(NamedTuple):
             )
         if message.type == MSG_FAILED:
             why = failure(message.payload)
-            if not why.errno:
+            if why.kind == SETUP_ARCHIVE:
                 raise Error(f"cannot {self.what}: {why.text}")
             refused = HostError(f"cannot {self.what}: {why.text + ': ' if why.text else ''}{reason(why.errno)}")
             refused.number = why.errno

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-/* Room for one more element of `size` bytes in an array that doubles, up to `limit` elements: the array, perhaps moved, or NULL and errno (ENOMEM), it being as it was. */
+/* Room for one more element of `size` bytes in an array that doubles, up to `limit` elements. The array, perhaps moved; or NULL and errno, it being as it was. */
 static inline void *rl_grown(void *array, size_t count, size_t *capacity, size_t size, size_t limit)
 {
 	if (count < *capacity)

@@ -155,9 +155,10 @@ enum rl_setup_step {
 	RL_SETUP_LOG = 8,
 	RL_SETUP_CHILD = 9,   /* the child died before it said what failed */
 	RL_SETUP_JOIN = 10,
-	RL_SETUP_UNPACK = 11,
+	RL_SETUP_UNPACK = 11, /* the host refused */
 	RL_SETUP_REMOVE = 12,
 	RL_SETUP_PACK = 13,
+	RL_SETUP_ARCHIVE = 14, /* the archive that was unpacked is at fault, not the host; error is 0 */
 };
 
 struct rl_counts {

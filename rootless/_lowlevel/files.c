@@ -26,13 +26,17 @@ static int fail(uint32_t step, int error, const char *text)
 /* Enter the user namespace and open the directory argv[2]. Its descriptor, or -1 after saying why. */
 static int begin(int argc, char **argv)
 {
-	/* Nobody reads what we do once rl is gone. */
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	const pid_t parent = getppid();
+
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (argc < 3 || setns(RL_FD_FIRST, CLONE_NEWUSER) < 0) {
 		fail(RL_SETUP_USERNS, errno, NULL);
 		return -1;
 	}
+	/* Nobody reads what we do once rl is gone. After setns(2), as a gain of capabilities clears it (prctl(2)); rl may be gone by now. */
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (getppid() != parent)
+		return -1;
 	int directory = open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (directory < 0)
 		fail(RL_SETUP_PLAN, errno, argv[2]);
@@ -53,7 +57,7 @@ int rl_mode_unpack(int argc, char **argv)
 		options.whiteout_files |= strcmp(argv[i], "whiteout-files") == 0;
 	}
 	if (rl_unpack(TAR, directory, &options, &result) < 0)
-		return fail(RL_SETUP_UNPACK, result.error, result.text);
+		return fail(result.class == RL_UNPACK_HOST ? RL_SETUP_UNPACK : RL_SETUP_ARCHIVE, result.error, result.text);
 	struct rl_counts counts = {
 		.entries = result.entries,
 		.bytes = result.bytes,

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "archive.h"
+#include "array.h"
 #include "syscalls.h"
 
 enum {
@@ -406,16 +407,12 @@ static int enter(struct packer *packer, int directory, bool empty)
 	size_t capacity = 0;
 	const struct dirent *entry;
 
-	if (packer->depth == packer->level_capacity) {
-		size_t wanted = packer->level_capacity * 2 + 16;
-		struct level *larger = realloc(packer->levels, wanted * sizeof *larger);
-		if (!larger) {
-			close(directory);
-			return fail(packer, "cannot pack");
-		}
-		packer->levels = larger;
-		packer->level_capacity = wanted;
+	void *larger = rl_grown(packer->levels, packer->depth, &packer->level_capacity, sizeof *packer->levels, SIZE_MAX / sizeof *packer->levels);
+	if (!larger) {
+		close(directory);
+		return fail(packer, "cannot pack");
 	}
+	packer->levels = larger;
 	DIR *stream = fdopendir(directory);
 	if (!stream) {
 		close(directory);
@@ -427,13 +424,10 @@ static int enter(struct packer *packer, int directory, bool empty)
 
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;
-		if (level.count == capacity) {
-			capacity = capacity * 2 + 16;
-			struct name **larger = realloc(level.names, capacity * sizeof *larger);
-			if (!larger)
-				break;
-			level.names = larger;
-		}
+		larger = rl_grown(level.names, level.count, &capacity, sizeof *level.names, SIZE_MAX / sizeof *level.names);
+		if (!larger)
+			break;
+		level.names = larger;
 		struct name *name = malloc(sizeof *name + size);
 		if (!name)
 			break;

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rootless.errors import Error, RegistryError
+from rootless.errors import Error, HostError, RegistryError
 from rootless.image import archive, compression, events, registry, transfer
 from rootless.image.blob import ContentMismatch
 from rootless.image.compression import CompressionError
@@ -25,6 +25,7 @@ from rootless.settings import Settings
 from tests.fakes.docker_registry import DockerRegistry, tar_of
 from tests.fakes.fault_proxy import Fault, Plan, fault_proxy
 from tests.fakes.stores import assert_holds, empty_store, noise_tar, pipe_of, reference, remains
+from tests.kernel.unpacking import Archive
 
 LAYERS = [noise_tar(seed) for seed in (1, 2, 3)]
 
@@ -179,6 +180,13 @@ def test_a_layer_that_is_no_tar(server: DockerRegistry, paths: Paths) -> None:
     with pytest.raises(Error, match="cannot unpack"):
         pull(paths, server.host, "lying")
     assert not remains(paths).keys() & {"layers", "blobs", "tmp"}
+
+
+def test_an_owner_whom_the_id_map_does_not_hold(server: DockerRegistry, paths: Paths) -> None:
+    server.push_image("owner", "1", [Archive().add("srv/file", uid=70_000_000).bytes])
+    with pytest.raises(HostError, match="srv/file: its owner 70000000:0 is outside the id map") as caught:
+        pull(paths, server.host, "owner")
+    assert (caught.value.hint or "").startswith("more subordinate ids: ")
 
 
 def test_a_bomb_stops_at_the_limit(server: DockerRegistry, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
