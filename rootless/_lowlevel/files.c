@@ -33,7 +33,8 @@ static int begin(int argc, char **argv)
 		fail(RL_SETUP_USERNS, errno, NULL);
 		return -1;
 	}
-	/* Nobody reads what we do once rl is gone. After setns(2), as a gain of capabilities clears it (prctl(2)); rl may be gone by now. */
+	/* Nobody reads what we do once rl is gone. After setns(2): a gain of capabilities clears the setting (prctl(2)), if not for the owner of the
+	 * namespace, whom the kernel counts as having them all. rl may have gone before. */
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	if (getppid() != parent)
 		return -1;
