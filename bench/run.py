@@ -293,7 +293,10 @@ def machine(place: str, rl: Peer) -> Iterator[str]:
         for program in programs
     ]
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=sample_images.REPOSITORY, capture_output=True, text=True
+        ["git", "-c", "safe.directory=*", "rev-parse", "--short", "HEAD"],
+        cwd=sample_images.REPOSITORY,
+        capture_output=True,
+        text=True,
     )
     yield f"{rl.output('--version')} (commit {commit.stdout.strip() or 'unknown'}); {'; '.join(versions)}"
 
