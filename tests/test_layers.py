@@ -25,8 +25,8 @@ IMPORTERS = {
     "typer": {"cli.typer_face"},
     "click": {"cli.typer_face"},
     "rich": {"cli.console"},
-    "requests": {"image.registry"},
-    "urllib3": {"image.registry"},  # the connection below requests: its errors and retries
+    "requests": {"image.http"},
+    "urllib3": {"image.http"},  # the connection below requests: its errors and retries
     "isal": {"image.compression"},
     "zstandard": {"image.compression"},
     "cffi": {"_lowlevel.build", "_lowlevel.build_seccomp"},

@@ -1,8 +1,8 @@
-"""A client of registries: distribution-spec 1.1 over HTTP(S), pull side. The only importer of requests (and of urllib3 beneath it).
+"""A client of registries: distribution-spec 1.1 over HTTP(S), pull side.
 
     Repository      one repository of an image, with its endpoints (mirrors first), thread-safe
-      _Endpoint     one of them: scheme, authorization, patience
-        _Http       sessions, TLS, proxies, redirects
+      _Endpoint     one of them: scheme, authorization, what answers mean
+        Http        sessions, TLS, proxies, redirects (`http`)
 
 Nothing here prints; waits and fail-overs are reported as events. What goes wrong:
 
@@ -17,81 +17,47 @@ Nothing here prints; waits and fail-overs are reported as events. What goes wron
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import random
-import socket
-import ssl
 import threading
 import time
-import weakref
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
-from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlencode, urljoin, urlsplit
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlencode, urlsplit
 
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError, InsecureRequestWarning, MaxRetryError, NewConnectionError
-
-from .. import __version__
-from ..errors import RegistryError, reason
+from ..errors import RegistryError
 from ..oci import distribution
 from ..oci.descriptor import Descriptor, Malformed, parse_digest
 from ..oci.image import ACCEPT, MAX_MANIFEST
-from ..oci.reference import DEFAULT_REGISTRY, Reference
+from ..oci.reference import Reference
 from ..settings import Settings
-from . import certificates, credentials, mirrors
+from . import credentials, mirrors
 from .credentials import Credentials
+from .http import Broken, Http, Response, is_loopback, patiently
+from .http import Interrupted as Interrupted
+from .http import Unavailable as Unavailable
+from .http import Unreachable as Unreachable
+from .http import Waiting as Waiting
 from .mirrors import Endpoint
 
 _T = TypeVar("_T")
 
-_CONNECT_TIMEOUT = 10.0
-_READ_TIMEOUT = 60.0
 _TRIES = 8
 _PATIENCE = 120.0
 """Seconds of waiting in all for one request, whatever Retry-After says."""
 _MIRROR_TRIES = 5
 _MIRROR_PATIENCE = 15.0
 _TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
-_REDIRECTS = frozenset((301, 302, 303, 307, 308))
-_MAX_REDIRECTS = 10
 _MAX_ERROR_BODY = 64 << 10
 _MAX_TOKEN_BODY = 1 << 20
-_MAX_CONNECTIONS = 16
 _READ = 1 << 20
 _CHUNK = 256 << 10
 _FLUSH = 0.1
 """Seconds after which a chunk is handed on although it is small, so that a slow line still shows progress."""
 _TOKEN_LIFETIME = 60.0  # docs/spec/auth/token.md: the default of expires_in
-_HUB_HOST = "registry-1.docker.io"
-_NOT_TLS = frozenset(
-    ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE", "PACKET_LENGTH_TOO_LONG")
-)
-"""OpenSSL's names for an answer that is no TLS."""
-
-
-class Unreachable(RegistryError):
-    """No connection could be made: the name, the network, a proxy, or TLS."""
-
-
-class Unavailable(RegistryError):
-    """A passing trouble of the registry or the network. retry_after: seconds that it asked for, where it did."""
-
-    retry_after: float | None = None
-
-
-class Interrupted(RegistryError):
-    """The connection broke while a blob was read; what was delivered is good, and the rest can be asked for with `offset`."""
 
 
 class Refused(RegistryError):
@@ -106,15 +72,6 @@ class AccessDenied(Refused):
 
 class NoSuchContent(Refused):
     """404: the registry does not have this repository, manifest or blob."""
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A request will be sent again after `seconds`."""
-
-    host: str
-    seconds: float
-    why: str
 
 
 @dataclass(frozen=True)
@@ -157,55 +114,50 @@ class BlobStream:
     caller's to check.
     """
 
-    def __init__(self, response: requests.Response, *, offset: int, size: int, what: str) -> None:
+    def __init__(self, response: Response, *, offset: int, size: int, what: str) -> None:
         self.offset = offset
         self._size = size
         self._response = response
         self._what = what
 
     def __iter__(self) -> Iterator[bytes]:
-        raw = self._response.raw
         remaining = self._size - self.offset
-        failure: Exception | None = None
+        failure: Broken | None = None
         while remaining and failure is None:
-            # read1 and not read: what came before a reset must not be lost with it, or a line that breaks often never gets on.
             pieces: list[bytes] = []
             gathered = 0
             flush_at = 0.0
             try:
                 while gathered < _CHUNK and gathered < remaining and (not pieces or time.monotonic() < flush_at):
-                    piece = raw.read1(min(_READ, remaining - gathered), decode_content=False)
+                    piece = self._response.read(min(_READ, remaining - gathered))
                     if not piece:
-                        failure = EOFError()
+                        failure = Broken("it was closed early")
                         break
                     if not pieces:
                         flush_at = time.monotonic() + _FLUSH
                     pieces.append(piece)
                     gathered += len(piece)
-            except (HTTPError, OSError, ValueError) as error:  # ValueError: closed by abort()
+            except Broken as error:
                 failure = error
             if gathered:
                 remaining -= gathered
                 yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if failure is not None:
-            raise Interrupted(f"the connection broke while reading {self._what}: {_why(failure)}") from failure
+            raise Interrupted(f"the connection broke while reading {self._what}: {failure}") from failure
         self._check_end()
 
     def _check_end(self) -> None:
         """The body must be over; reading its end also gives the connection back for the next request."""
         try:
-            extra = self._response.raw.read1(1, decode_content=False)
-        except (HTTPError, OSError, ValueError):
+            extra = self._response.read(1)
+        except Broken:
             extra = b""  # every byte has come: a connection that breaks now has done its work
         if extra:
             raise RegistryError(f"{self._what} is larger than the {self._size} bytes that its descriptor says")
 
     def abort(self) -> None:
         """End a read that is blocked in another thread: it raises Interrupted. Harmless where nothing is being read."""
-        try:
-            self._response.raw.shutdown()
-        except (ValueError, RuntimeError, OSError):
-            ...  # the response is finished or closed already
+        self._response.abort()
 
     def close(self) -> None:
         self._response.close()
@@ -351,10 +303,10 @@ class _Endpoint:
         self._repository = endpoint.repository
         self._report = report
         self._closed = closed
-        relaxed = tls_verify is False or (tls_verify is None and (endpoint.insecure or _is_loopback(endpoint.host)))
-        api_host = _HUB_HOST if endpoint.host == DEFAULT_REGISTRY else endpoint.host
+        relaxed = tls_verify is False or (tls_verify is None and (endpoint.insecure or is_loopback(endpoint.host)))
+        api_host = distribution.api_host(endpoint.host)
         self._bases = tuple(f"{scheme}://{api_host}" for scheme in (("https", "http") if relaxed else ("https",)))
-        self._http = _Http(verify=not relaxed)
+        self._http = Http(verify=not relaxed)
         self._authorization = _Authorization(self._http, endpoint, explicit)
 
     # ---- what can be asked
@@ -362,14 +314,14 @@ class _Endpoint:
     def ping(self) -> None:
         """Succeed where the registry accepts our credentials (distribution-spec, "Determining Support")."""
         self._patiently(
-            self.host, "GET", distribution.API_VERSION_PATH, {}, lambda response: _body(response, _MAX_ERROR_BODY)
+            self.host, "GET", distribution.API_VERSION_PATH, {}, lambda response: response.body(_MAX_ERROR_BODY)
         )
 
     def manifest(self, identifier: str) -> FetchedManifest:
         what = self._named(identifier)
 
-        def read(response: requests.Response) -> FetchedManifest:
-            body = _body(response, MAX_MANIFEST + 1)
+        def read(response: Response) -> FetchedManifest:
+            body = response.body(MAX_MANIFEST + 1)
             if len(body) > MAX_MANIFEST:
                 raise RegistryError(f"{what} has more than {MAX_MANIFEST} bytes")
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -384,8 +336,8 @@ class _Endpoint:
     def head_manifest(self, identifier: str) -> ManifestHead:
         what = self._named(identifier)
 
-        def read(response: requests.Response) -> ManifestHead:
-            _discard(response)
+        def read(response: Response) -> ManifestHead:
+            response.discard()
             length = response.headers.get("Content-Length", "")
             return ManifestHead(
                 response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
@@ -399,8 +351,8 @@ class _Endpoint:
         what = self._named(descriptor.digest)
         path = distribution.blob_path(self._repository, descriptor.digest)
 
-        def ranged(response: requests.Response) -> BlobStream | None:
-            if response.status_code == 206:
+        def ranged(response: Response) -> BlobStream | None:
+            if response.status == 206:
                 served = distribution.parse_content_range(response.headers.get("Content-Range"))
                 if served is None or served.start != offset or served.total not in (None, descriptor.size):
                     response.close()
@@ -408,7 +360,7 @@ class _Endpoint:
                 return BlobStream(response, offset=offset, size=descriptor.size, what=what)
             return whole(response)
 
-        def whole(response: requests.Response) -> BlobStream:
+        def whole(response: Response) -> BlobStream:
             length = response.headers.get("Content-Length")
             if length is not None and length != str(descriptor.size):
                 response.close()
@@ -438,43 +390,34 @@ class _Endpoint:
     # ---- patience
 
     def _patiently(
-        self, what: str, method: str, path: str, headers: dict[str, str], read: Callable[[requests.Response], _T]
+        self, what: str, method: str, path: str, headers: dict[str, str], read: Callable[[Response], _T]
     ) -> _T:
         """Send a request until it succeeds, is refused, or our patience ends; give what `read` makes of the good response."""
-        tries, patience = (_MIRROR_TRIES, _MIRROR_PATIENCE) if self.is_mirror else (_TRIES, _PATIENCE)
-        begun = time.monotonic()
-        for attempt in range(1, tries + 1):
-            try:
-                return read(self._accepted(what, method, path, headers))
-            except Unavailable as error:
-                if self._closed.is_set():
-                    raise Interrupted(f"the request to {self.host} was ended") from error
-                pause = error.retry_after or 0.0
-                if not pause:
-                    pause = min(0.125 * 2.0**attempt, 15.0) * random.uniform(0.5, 1.0)
-                if attempt == tries or time.monotonic() - begun + pause > patience:
-                    raise
-                self._report(Waiting(self.host, pause, error.message))
-            if self._closed.wait(pause):
-                raise Interrupted(f"the wait for {self.host} was ended")
-        raise AssertionError("the last try returns or raises")
+        return patiently(
+            lambda: read(self._accepted(what, method, path, headers)),
+            host=self.host,
+            tries=_MIRROR_TRIES if self.is_mirror else _TRIES,
+            patience=_MIRROR_PATIENCE if self.is_mirror else _PATIENCE,
+            closed=self._closed,
+            report=self._report,
+        )
 
-    def _accepted(self, what: str, method: str, path: str, headers: dict[str, str]) -> requests.Response:
+    def _accepted(self, what: str, method: str, path: str, headers: dict[str, str]) -> Response:
         """One request with authorization where it is needed; a response below 400, or the error that the answer means."""
         shown = self._authorization.current()
         response = self._sent(method, path, headers, shown)
-        if response.status_code == 401:
+        if response.status == 401:
             challenges = distribution.parse_challenges(response.headers.get("WWW-Authenticate", ""))
             denied = _failure(response, self.host, what)
             renewed = self._authorization.renew(challenges, rejected=shown)
             if renewed is None:
                 raise denied
             response = self._sent(method, path, headers, renewed)
-        if response.status_code >= 300:  # redirects were followed
+        if response.status >= 300:  # redirects were followed
             raise _failure(response, self.host, what)
         return response
 
-    def _sent(self, method: str, path: str, headers: dict[str, str], authorization: str | None) -> requests.Response:
+    def _sent(self, method: str, path: str, headers: dict[str, str], authorization: str | None) -> Response:
         """Send to the base address that works. An insecure registry is first spoken to in TLS; what answers first is kept."""
         trouble: RegistryError | None = None
         bases = self._bases
@@ -488,7 +431,7 @@ class _Endpoint:
                     ) from None
                 trouble = error
                 continue
-            if len(bases) > 1 and not (base.startswith("http:") and response.status_code == 400):
+            if len(bases) > 1 and not (base.startswith("http:") and response.status == 400):
                 self._bases = (base,)  # 400 is what a TLS server answers to plain HTTP
             return response
         raise AssertionError("the last base address returns or raises")
@@ -497,7 +440,7 @@ class _Endpoint:
 class _Authorization:
     """The Authorization header for one repository of one registry: Basic, or a Bearer token that is fetched and renewed."""
 
-    def __init__(self, http: _Http, endpoint: Endpoint, explicit: Credentials | None) -> None:
+    def __init__(self, http: Http, endpoint: Endpoint, explicit: Credentials | None) -> None:
         self._http = http
         self._host = endpoint.host
         self._repository = endpoint.repository
@@ -559,10 +502,10 @@ class _Authorization:
             separator = "&" if url.query else "?"
             shown = _basic(found.username, found.password) if found else None
             response = self._http.send("GET", f"{realm}{separator}{urlencode(query)}", {}, shown)
-        if response.status_code != 200:
+        if response.status != 200:
             what = f"{self._host}/{self._repository}" if self._repository else self._host
             raise _failure(response, self._host, what, source=found.source if found else None)
-        return _read_token(_body(response, _MAX_TOKEN_BODY), url.netloc)
+        return _read_token(response.body(_MAX_TOKEN_BODY), url.netloc)
 
     def _find(self) -> Credentials | None:
         if not self._looked_up:
@@ -571,179 +514,18 @@ class _Authorization:
         return self._credentials
 
 
-class _Http:
-    """HTTP as we want it of requests: no cookies, no netrc, no hidden retries, the system's authorities, redirects under our eyes.
-
-    One session for each host, so that the certificates of certs.d are only shown to the host that they are for. A session is shared by
-    threads: what is beneath it (urllib3's pools) is thread-safe, and we change nothing of it after it is made.
-    """
-
-    def __init__(self, *, verify: bool) -> None:
-        self.verify = verify
-        self._sessions: dict[str, requests.Session] = {}
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._closed = False
-        self._lock = threading.Lock()
-
-    def send(
-        self,
-        method: str,
-        url: str,
-        headers: dict[str, str],
-        authorization: str | None,
-        *,
-        form: dict[str, str] | None = None,
-    ) -> requests.Response:
-        """Send, follow redirects, and return the response with its body unread. Raises Unreachable or Unavailable."""
-        origin = _origin(url)
-        for _ in range(_MAX_REDIRECTS + 1):
-            sent = {"Accept-Encoding": "identity", "User-Agent": f"rl/{__version__}", **headers}
-            if authorization is not None and _origin(url) == origin:
-                sent["Authorization"] = authorization  # a redirect to a storage host must not see it
-            response = self._once(method, url, sent, form)
-            location = response.headers.get("Location")
-            if response.status_code not in _REDIRECTS or not location:
-                return response
-            _discard(response)
-            target = urljoin(url, location)
-            scheme = urlsplit(target).scheme
-            if scheme not in ("https", "http") or (scheme == "http" and url.startswith("https:") and self.verify):
-                raise RegistryError(
-                    f"{urlsplit(url).netloc} redirects to {target[:200]!r}, which is not an https address"
-                )
-            url = target
-        raise RegistryError(f"{urlsplit(url).netloc} redirects more than {_MAX_REDIRECTS} times")
-
-    def close(self) -> None:
-        """Close all connections. A thread that waits for one, even for its first byte, gets an error at once."""
-        with self._lock:
-            self._closed = True
-            for opened in tuple(self._sockets):
-                _shut(opened)
-            for session in self._sessions.values():
-                session.close()
-
-    def _opened(self, opened: socket.socket) -> None:
-        with self._lock:
-            self._sockets.add(opened)
-            if self._closed:
-                _shut(opened)
-
-    def _once(self, method: str, url: str, headers: dict[str, str], form: dict[str, str] | None) -> requests.Response:
-        host = urlsplit(url).netloc
-        try:
-            return self._session(url, host).request(
-                method,
-                url,
-                headers=headers,
-                data=form,
-                stream=True,
-                allow_redirects=False,
-                timeout=(_CONNECT_TIMEOUT, _READ_TIMEOUT),
-                proxies={} if _is_loopback(host) else get_environ_proxies(url, no_proxy=None),
-            )
-        except requests.RequestException as error:
-            raise _connection_error(error, host) from error
-        except (HTTPError, OSError) as error:
-            raise Unavailable(f"cannot speak with {host}: {_why(error)}") from error
-
-    def _session(self, url: str, host: str) -> requests.Session:
-        key = _origin(url)
-        with self._lock:
-            session = self._sessions.get(key)
-            if session is None:
-                session = self._sessions[key] = self._new_session(url, host)
-            return session
-
-    def _new_session(self, url: str, host: str) -> requests.Session:
-        session = requests.Session()
-        session.trust_env = False  # it would send what is in ~/.netrc, and trust another bundle by REQUESTS_CA_BUNDLE
-        session.cookies.set_policy(
-            DefaultCookiePolicy(allowed_domains=[])
-        )  # none: a jar is all that a response changes in a session
-        session.verify = self.verify
-        tls = certificates.context(_registry_of(host), verify=self.verify) if url.startswith("https:") else None
-        adapter = _Adapter(tls, self._opened)
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
-        if not self.verify:
-            urllib3.disable_warnings(InsecureRequestWarning)  # it prints; the user asked for it
-        return session
-
-
-class _Adapter(HTTPAdapter):
-    """requests' transport over a TLS context of ours, without the bundle of authorities that it would add."""
-
-    def __init__(self, tls: ssl.SSLContext | None, opened: Callable[[socket.socket], None]) -> None:
-        self._tls = tls
-        self._opened = opened
-        super().__init__(pool_connections=1, pool_maxsize=_MAX_CONNECTIONS)
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **options)
-        self._watch(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **options)
-        self._watch(manager)
-        return manager
-
-    def _watch(self, manager: Any) -> None:
-        """Have `opened` told of every socket: urllib3 gives a caller no hold on a connection before its response has come."""
-        opened = self._opened
-
-        class Plain(HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                opened(self.sock)
-
-        class Encrypted(HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                opened(self.sock)
-
-        pools = (("http", HTTPConnectionPool, Plain), ("https", HTTPSConnectionPool, Encrypted))
-        manager.pool_classes_by_scheme = {
-            scheme: type(pool.__name__, (pool,), {"ConnectionCls": connection}) for scheme, pool, connection in pools
-        }
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        conn.cert_reqs = "CERT_REQUIRED" if verify else "CERT_NONE"
-
-
 # ---- answers
 
 
-def _body(response: requests.Response, limit: int) -> bytes:
-    """At most `limit` bytes of the body; the connection is free after this where that is all of it."""
-    pieces = []
-    try:
-        while limit > 0 and (piece := response.raw.read1(limit, decode_content=False)):
-            pieces.append(piece)
-            limit -= len(piece)
-    except (HTTPError, OSError) as error:
-        raise Unavailable(f"the connection to {urlsplit(response.url).netloc} broke: {_why(error)}") from error
-    finally:
-        response.close()
-    return b"".join(pieces)
-
-
-def _discard(response: requests.Response) -> None:
-    try:
-        _body(response, _MAX_ERROR_BODY)
-    except Unavailable:
-        ...  # nobody wants this body; the connection is closed
-
-
-def _failure(response: requests.Response, host: str, what: str, *, source: str | None = None) -> Refused | Unavailable:
+def _failure(response: Response, host: str, what: str, *, source: str | None = None) -> Refused | Unavailable:
     """The error that a response of 300 or more means. what: was asked for. source: where the credentials are from that were refused."""
-    status = response.status_code
+    status = response.status
     wait = distribution.parse_retry_after(response.headers.get("Retry-After"), now=time.time())
     try:
-        told = distribution.parse_errors(_body(response, _MAX_ERROR_BODY))
+        told = distribution.parse_errors(response.body(_MAX_ERROR_BODY))
     except Unavailable:
         told = ()
-    said = f"{status} {response.reason or ''}".strip() + "".join(f", {entry}" for entry in told[:3])
+    said = f"{status} {response.reason}".strip() + "".join(f", {entry}" for entry in told[:3])
     if status in _TRANSIENT:
         busy = Unavailable(
             f"{host} is not available: {said}",
@@ -783,7 +565,7 @@ def _read_token(body: bytes, host: str) -> tuple[str, float]:
     return f"Bearer {token}", max(lifetime * 0.9, 10.0)  # a little less: the token must still be good when it arrives
 
 
-def _stated_digest(response: requests.Response, what: str) -> str | None:
+def _stated_digest(response: Response, what: str) -> str | None:
     stated = response.headers.get("Docker-Content-Digest")
     try:
         return parse_digest(stated) if stated else None
@@ -797,95 +579,5 @@ def _hash(body: bytes, digest: str) -> str:
     return f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"
 
 
-# ---- connections
-
-
-def _shut(opened: socket.socket) -> None:
-    try:
-        opened.shutdown(socket.SHUT_RDWR)
-    except (OSError, ValueError):
-        ...  # it is closed already (an SSLSocket says so by ValueError)
-
-
-def _connection_error(error: requests.RequestException, host: str) -> RegistryError:
-    """What a failure of requests means, told by the classes in its chain of causes."""
-    certificate = _cause(error, ssl.SSLCertVerificationError)
-    if certificate is not None:
-        return Unreachable(
-            f"cannot trust the certificate of {host}: {certificate.verify_message}",
-            hint=f"put its authority into ~/.config/containers/certs.d/{_registry_of(host)}/ca.crt, or allow it with --tls-verify=false",
-        )
-    tls = _cause(error, ssl.SSLError)
-    if tls is not None and not isinstance(tls, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        plain = tls.reason in _NOT_TLS
-        return Unreachable(
-            f"cannot speak TLS with {host}: "
-            + ("it answers in plain HTTP" if plain else (tls.reason or "").replace("_", " ").lower()),
-            hint="if it is a registry that you trust without TLS: --tls-verify=false, or registries.insecure in the settings",
-        )
-    if isinstance(error, requests.exceptions.ProxyError):
-        return Unreachable(f"cannot reach {host} through the proxy: {_why(error)}", hint="see HTTPS_PROXY and NO_PROXY")
-    if isinstance(error, requests.exceptions.Timeout):
-        return Unavailable(f"{host} does not answer: timed out")
-    if _cause(error, NewConnectionError) is not None:
-        return Unreachable(f"cannot connect to {host}: {_why(error)}")
-    if isinstance(error, requests.exceptions.ConnectionError):
-        return Unavailable(f"the connection to {host} broke: {_why(error)}")
-    return RegistryError(f"cannot send a request to {host}: {error}".rstrip("."))
-
-
-_E = TypeVar("_E", bound=BaseException)
-
-
-def _cause(error: BaseException, kind: type[_E]) -> _E | None:
-    return next((cause for cause in _causes(error) if isinstance(cause, kind)), None)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """An error and what it wraps: by raise-from, by `reason` (urllib3), or as an argument (requests)."""
-    found = [error]
-    for candidate in found:  # grows while we walk it
-        inner = [candidate.__cause__, candidate.__context__, *candidate.args]
-        if isinstance(candidate, MaxRetryError):
-            inner.append(candidate.reason)
-        found += [item for item in inner if isinstance(item, BaseException) and item not in found]
-    return found
-
-
-def _why(error: BaseException) -> str:
-    """The kernel's or resolver's words for a failure, without the wrapping of three libraries."""
-    name = _cause(error, socket.gaierror)
-    if name is not None:
-        return (name.strerror or "the name cannot be resolved").lower()
-    for cause in _causes(error):
-        if (
-            isinstance(cause, OSError)
-            and not isinstance(cause, requests.RequestException)
-            and cause.errno in errno.errorcode
-        ):
-            return reason(cause)
-    if _cause(error, TimeoutError) is not None or _cause(error, urllib3.exceptions.TimeoutError) is not None:
-        return "timed out"
-    plain = next((cause for cause in _causes(error) if type(cause) is OSError and cause.args), None)
-    return (
-        str(plain).lower() if plain is not None else "it was closed early"
-    )  # http.client: "Tunnel connection failed: 403 …"
-
-
 def _basic(username: str, password: str) -> str:
     return "Basic " + b64encode(f"{username}:{password}".encode()).decode()
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.lower()}"
-
-
-def _registry_of(host: str) -> str:
-    return DEFAULT_REGISTRY if host == _HUB_HOST else host
-
-
-def _is_loopback(host: str) -> bool:
-    """True for localhost, 127.0.0.0/8 and ::1, with or without a port: Docker and Go treat these as safe without TLS and without proxy."""
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return name == "localhost" or name == "::1" or (name.startswith("127.") and name.replace(".", "").isdigit())

@@ -10,7 +10,10 @@ import re
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
+from .reference import DEFAULT_REGISTRY
+
 API_VERSION_PATH = "/v2/"
+_HUB_HOST = "registry-1.docker.io"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,16 @@ class ContentRange:
     start: int
     end: int
     total: int | None
+
+
+def api_host(registry: str) -> str:
+    """The host that serves a registry of this name: Docker Hub's is not the one in names of images."""
+    return _HUB_HOST if registry == DEFAULT_REGISTRY else registry
+
+
+def registry_of(host: str) -> str:
+    """The reverse: what a host is called in names of images, auth files and certs.d."""
+    return DEFAULT_REGISTRY if host == _HUB_HOST else host
 
 
 def manifest_path(repository: str, identifier: str) -> str:
