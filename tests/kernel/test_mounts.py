@@ -77,8 +77,8 @@ def test_a_bind_mount_of_a_directory_and_of_a_file(place: Place, tmp_path: Path)
 @pytest.mark.parametrize(
     "source, target, flags, error",
     [
-        ("/none", "/d", Flag.CREATE, errno.ENOENT), ("/usr", "/d", 0, errno.ENOENT), ("/usr", "/bin/busybox", Flag.CREATE, errno.EINVAL),
-        ("/etc/passwd", "/bin", Flag.CREATE, errno.EINVAL), ("/usr", "/bin/busybox/x", Flag.CREATE, errno.ENOTDIR),
+        ("/none", "/d", Flag.CREATE, errno.ENOENT), ("/usr", "/d", 0, errno.ENOENT), ("/usr", "/bin/busybox", Flag.CREATE, errno.ENOTDIR),
+        ("/etc/passwd", "/bin", Flag.CREATE, errno.EISDIR), ("/usr", "/bin/busybox/x", Flag.CREATE, errno.ENOTDIR),
         ("/usr", "/" + "x" * 300, Flag.CREATE, errno.ENAMETOOLONG),
     ],
 )  # fmt: skip
