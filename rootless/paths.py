@@ -4,8 +4,6 @@ The layout is drawn in docs/architecture.md. `Paths` is a value: making one touc
 directories and checks that they are ours.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from typing import NamedTuple

@@ -17,8 +17,6 @@
 A key that is not in `_SCHEMA` is an error, not a silence: a table header above a key that was meant for the top is the usual mistake.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ Everything here is a thin translation: integers and bytes in, integers and bytes
 are made above (`runtime`, `userns`, `image`); what the core program is told is written in core.h.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from typing import Final, NamedTuple

@@ -4,8 +4,6 @@ Three readers stand on these declarations: the small parser (`parse`), Typer (`t
 What an option's word means is decided here, by `Option.convert`, for all of them alike.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal, NamedTuple
 
 from ..errors import UsageError

@@ -4,8 +4,6 @@
 directory and `state.json` in its runtime directory, which the monitor writes. No function here starts or stops anything.
 """
 
-from __future__ import annotations
-
 import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -49,7 +47,7 @@ class Container(NamedTuple):
     mapping: str
     ports: tuple[PublishedPort, ...]
     volumes: dict[str, str]
-    config: ContainerConfig
+    config: "ContainerConfig"
     request: CreateRequest
 
     @property
@@ -228,7 +226,7 @@ class Draft:
         self._lock = -1
         self._name: str | None = None
 
-    def __enter__(self) -> Draft:
+    def __enter__(self) -> "Draft":
         try:
             os.mkdir(self.directory, 0o755)
             for name in ("rootfs", "upper", "work"):

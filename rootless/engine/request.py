@@ -4,8 +4,6 @@
 validated and normalised, but nothing in here knows the image or the host. Hot path: NamedTuple, no dataclasses.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal, NamedTuple
 
 from ..network.ports import PublishedPort

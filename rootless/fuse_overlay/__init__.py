@@ -4,8 +4,6 @@
 it: a kernel overlay by mount(2), the others by a program that exits 0 once the mount serves and leaves its server behind.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping

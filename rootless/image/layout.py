@@ -11,8 +11,6 @@ removes some holds it while he looks for other users: so neither undoes the othe
 Hot path: the reading side is a part of `rl run`.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The words of `--network`. Pure."""
 
-from __future__ import annotations
-
 import _socket
 from typing import Literal, NamedTuple
 

@@ -1,7 +1,5 @@
 """Published and exposed ports: the words of `-p` and `--expose`. Pure; the host is asked in `hostports`."""
 
-from __future__ import annotations
-
 import _socket
 from typing import Literal, NamedTuple, cast
 

@@ -1,7 +1,5 @@
 """What a container finds in /etc/resolv.conf, /etc/hosts and as its hostname. Pure, but for the readers of the host's files at the end."""
 
-from __future__ import annotations
-
 import _socket
 from collections.abc import Sequence
 from typing import NamedTuple

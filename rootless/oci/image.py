@@ -4,8 +4,6 @@ Each parser takes the bytes as they came, checks every field that rl uses, and k
 Wrong or hostile input raises `Malformed`; what is valid but not for us (schema 1, artifacts, encrypted layers) says so.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any, Literal, NamedTuple, TypedDict
 

@@ -4,8 +4,6 @@ A `Monitor` is the conversation with one container's monitor from its birth to t
 `rootfs`, `prepare`, `start_command`. After that its socket is an attach connection (`engine.attach`). `Joined` is the same for a further process (`rl exec`).
 """
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Callable, Sequence

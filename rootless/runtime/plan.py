@@ -4,8 +4,6 @@ An `Operation` says one thing to the kernel's face and can describe itself (`rl 
 tests/unit/test_abi.py holds the numbers here and there together. Making a plan from an OCI spec is `runtime.compile`.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple

@@ -4,8 +4,6 @@ The root file system is not to be trusted: its files may be pipes, devices, endl
 callable that the caller gives (`_lowlevel.open_in_root`: openat2(2), RESOLVE_IN_ROOT), never waited for, and read up to a bound.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

@@ -4,8 +4,6 @@ The monitor starts it, as uid 0 of the container's user namespace and in the hos
 the container's network namespace, the pipe that it writes "1" to when the network is up, and the pipe whose end of life is its own.
 """
 
-from __future__ import annotations
-
 import _socket
 import os
 import stat

@@ -4,8 +4,6 @@ A map says which id inside stands for which id outside. The kernel takes at most
 than a page, whose ranges overlap on neither side.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
 from typing import NamedTuple

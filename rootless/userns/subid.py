@@ -1,7 +1,5 @@
 """The subordinate ids of a user: subuid(5), subgid(5), and getsubids(1) where another source than these files is configured."""
 
-from __future__ import annotations
-
 import os
 from typing import Literal, NamedTuple
 
