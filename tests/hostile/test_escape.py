@@ -237,7 +237,7 @@ def test_a_monitor_among_strange_clients(rl: Rl) -> None:
 
 
 def test_a_process_that_outlives_its_monitor(rl: Rl) -> None:
-    """Guard: _end_survivor of lifecycle.py. A setuid program, or a change of user, clears PR_SET_PDEATHSIG; here su does."""
+    """Guard: end_survivor of ending.py. A setuid program, or a change of user, clears PR_SET_PDEATHSIG; here su does."""
     rl.ok("run", "-d", "--name", "box", *QUIET, "alpine", "sh", "-c", "exec su nobody -s /bin/sh -c 'exec sleep 300'")
     found = state(rl, "box")
     wait_for(lambda: b"sleep" in Path(f"/proc/{found['Pid']}/cmdline").read_bytes())
