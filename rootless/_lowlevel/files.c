@@ -29,6 +29,7 @@ static int begin(int argc, char **argv)
 	const pid_t parent = getppid();
 
 	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole foreground group; rl ends us, after what it wants to keep is kept */
 	if (argc < 3 || setns(RL_FD_FIRST, CLONE_NEWUSER) < 0) {
 		fail(RL_SETUP_USERNS, errno, NULL);
 		return -1;
