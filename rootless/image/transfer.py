@@ -198,6 +198,9 @@ class _Crew:
         self._waiting = deque(layers)
         self._failed = threading.Event()
         self._failures: list[BaseException] = []
+        # Counted by hand: Thread.join of CPython 3.11 takes a thread for ended when Ctrl-C interrupts the wait for it (bpo-45274's mend), and what it was cleaning up would stay.
+        self._ended = threading.Semaphore(0)
+        self._running = 0
         self._threads = [
             threading.Thread(target=self._run, name=f"layer {number}", daemon=True)
             for number in range(min(size, len(layers)))
@@ -207,16 +210,17 @@ class _Crew:
         """Returns when all is done; raises the first failure as soon as it happens. KeyboardInterrupt passes through."""
         for thread in self._threads:
             thread.start()
-        for thread in self._threads:
-            thread.join()
+            self._running += 1
+        while self._running:
+            self._ended.acquire()
+            self._running -= 1
         if self._failures:
             raise self._failures[0]
 
     def join(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, deadline - time.monotonic()))
+        while self._running and self._ended.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            self._running -= 1
 
     def _run(self) -> None:
         try:
@@ -231,6 +235,8 @@ class _Crew:
         except BaseException as error:
             self._failures.append(error)
             self._context.cancel()
+        finally:
+            self._ended.release()
 
 
 class _Remote:
