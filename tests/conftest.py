@@ -16,12 +16,16 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import configuration
+from hypothesis import configuration, settings
 
 from tests.fakes import leaks, sample_images
 from tests.fakes.docker_registry import DockerRegistry
 from tests.runner import Rl
 
+# The same examples each time where a red run stops everybody; new ones wherever somebody works.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 # Hypothesis keeps what it found beside the tests, unless told: the checkout may belong to another user.
 configuration.set_hypothesis_home_dir(f"{tempfile.gettempdir()}/rl-hypothesis-{os.getuid()}")
 

@@ -59,7 +59,7 @@ def containers(paths: Paths) -> list[Summary]:
         try:
             found.append(summary(paths, container_id))
         except Error:
-            continue  # `rl system check` is for those
+            continue  # inspect says what is wrong with it, rm --force removes it
     return sorted(found, key=lambda entry: entry.container.created, reverse=True)
 
 

@@ -183,7 +183,10 @@ def read(paths: Paths) -> Index:
         try:
             Descriptor.from_json(entry, where="an entry")
         except Malformed as error:
-            raise StoreError(f"{paths.image_index} is damaged: {error}", hint="rl system check --repair") from None
+            raise StoreError(
+                f"{paths.image_index} is damaged: {error}",
+                hint="move it away; rl pull makes it anew, and keeps the layers that are there",
+            ) from None
     return Index(paths.image_index, document)
 
 

@@ -28,7 +28,9 @@ def read(path: str) -> Any | None:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path} is damaged: {error}", hint="rl system check --repair") from error
+        raise StoreError(
+            f"{path} is damaged: {error}", hint="rl rm --force removes a container whose files are damaged"
+        ) from error
 
 
 def write(path: str, document: Any, *, durable: bool = True) -> None:

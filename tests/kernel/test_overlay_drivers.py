@@ -22,7 +22,7 @@ NAMESPACE = ("unshare", "--user", "--map-root-user", "--map-auto", "--mount", "-
 
 def in_namespace(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*NAMESPACE, *command], capture_output=True, text=True, check=False, cwd=REPOSITORY, timeout=300
+        [*NAMESPACE, *command], capture_output=True, text=True, check=False, cwd=REPOSITORY, timeout=180
     )
 
 
