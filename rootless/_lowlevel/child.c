@@ -117,16 +117,15 @@ static int perform(struct rl_child *child, const struct rl_op *op)
 	}
 }
 
-/* The caller's dispositions must not leak: SIGPIPE ignored by Python would stay ignored in the container. */
+/* The caller's dispositions must not leak: SIGPIPE ignored by Python would stay ignored in the container. By the system call, because the C libraries keep
+ * a few signals to themselves (32 to 34) and refuse to set them. */
 static void reset_signals(void)
 {
-	struct sigaction standard;
+	static const uint64_t standard[8]; /* struct sigaction of the kernel, at its largest: all zero is SIG_DFL */
 	sigset_t none;
 
-	memset(&standard, 0, sizeof standard);
-	standard.sa_handler = SIG_DFL;
 	for (int signal = 1; signal <= 64; signal++)
-		(void)sigaction(signal, &standard, NULL); /* EINVAL for those that cannot be set */
+		(void)syscall(SYS_rt_sigaction, signal, standard, NULL, 64 / 8); /* EINVAL for those that cannot be set */
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
