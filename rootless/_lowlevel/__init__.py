@@ -232,17 +232,6 @@ def remove_tree(*, userns: int, path: str) -> None:
     Worker(spawn("remove", parent, name, descriptors=(userns,)), f"remove {path}").wait()
 
 
-def try_plan(*, userns: int, plan: bytes) -> Failure | None:
-    """Perform a plan in fresh namespaces, to see whether the host lets us. None, or what failed first. The plan ends with READY."""
-    core = spawn("try", plan=plan, descriptors=(userns,))
-    failed: Failure | None = None
-    while (message := receive(core.control)).type not in (0, MSG_READY):
-        if message.type == MSG_FAILED:
-            failed = failure(message.payload)
-    core.wait()
-    return failed
-
-
 def create_userns() -> tuple[int, int]:
     """Clone a process that waits in a new user namespace. Returns its pid and the descriptor whose closing ends it."""
     release = ffi.new("int *")

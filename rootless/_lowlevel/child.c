@@ -145,7 +145,7 @@ static int keep_only(int channel)
 int rl_child_run(const struct rl_plan *plan, int channel)
 {
 	channel = keep_only(channel);
-	struct rl_child child = { .plan = plan, .channel = channel, .root = -1, .old_root = -1 };
+	struct rl_child child = { .plan = plan, .channel = channel, .root = -1 };
 
 	reset_signals();
 	(void)setsid(); /* EPERM: already a leader */

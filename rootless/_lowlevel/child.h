@@ -13,7 +13,6 @@ struct rl_child {
 	const struct rl_plan *plan;
 	int channel;  /* to the parent */
 	int root;     /* O_PATH descriptor of the root, -1 before RL_OP_ROOT */
-	int old_root; /* O_PATH descriptor of the host's root: a source of bind mounts is looked up from it */
 };
 
 /* Interpret the plan. Returns only on failure, after it was reported, with the exit code for the process. */

@@ -197,9 +197,6 @@ int rl_do_root(struct rl_child *child, const struct rl_op *op)
 	/* pivot_root(2) wants a mount point. */
 	if (op->flags & RL_OP_RECURSIVE && mount(path, path, NULL, MS_BIND | MS_REC, NULL) < 0)
 		return -1;
-	child->old_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (child->old_root < 0)
-		return -1;
 	child->root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return child->root < 0 ? -1 : 0;
 }
@@ -349,8 +346,6 @@ int rl_do_pivot(struct rl_child *child, const struct rl_op *op)
 	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return -1;
 	close(child->root);
-	close(child->old_root);
-	child->old_root = -1;
 	child->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return child->root < 0 ? -1 : 0;
 }

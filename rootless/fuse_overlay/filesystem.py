@@ -458,13 +458,7 @@ class Filesystem:
         node = self.child(parent, name)
         if node.directory:
             raise _error(errno.EISDIR)
-        pin = self._pin_last(node)
-        try:
-            self._remove(parent, name, node)
-        except BaseException:
-            _close(pin)
-            raise
-        self._detach(node, parent, name, pin)
+        self._take_away(parent, name, node)
 
     def remove_directory(self, parent: Node, name: bytes) -> None:
         node = self.child(parent, name)
@@ -472,6 +466,10 @@ class Filesystem:
             raise _error(errno.ENOTDIR)
         if merge.merged(self._views(node)):
             raise _error(errno.ENOTEMPTY)
+        self._take_away(parent, name, node)
+
+    def _take_away(self, parent: Node, name: bytes, node: Node) -> None:
+        """Remove a name; what is open stays reachable by its node."""
         pin = self._pin_last(node)
         try:
             self._remove(parent, name, node)
