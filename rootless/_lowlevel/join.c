@@ -1,4 +1,4 @@
-/* join.c: a further process in a running container (`rl exec`), and the trial of a plan (`rl doctor`). */
+/* join.c: a further process in a running container (`rl exec`), and the trial of a plan, for the tests of single operations. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

@@ -8,7 +8,7 @@ int rl_mode_monitor(int argc, char **argv);
 /* Run a plan in the namespaces of a process (descriptor 5: a pidfd; argv[2]: mask of CLONE_NEW*) and be its parent. Descriptors 6 to 8: its streams. */
 int rl_mode_join(int argc, char **argv);
 
-/* Perform a plan in fresh namespaces of a user namespace (descriptor 5) and report its first failure, without executing anything: what the doctor asks. */
+/* Perform a plan in fresh namespaces of a user namespace (descriptor 5) and report its first failure, without executing anything: for the tests of single operations. */
 int rl_mode_try(int argc, char **argv);
 
 /* Unpack the tar at descriptor 6 into the directory argv[2], in the user namespace at descriptor 5. argv[3]…: any of "single", "durable", "whiteout-files". */
